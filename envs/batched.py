@@ -1,0 +1,129 @@
+"""Many runs as one vector environment, on the engine."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from rl_lr.config import ControlConfig
+from rl_lr.envs.spaces import action_space, observation_space
+from rl_lr.rollout import DrawConfig, Rollout, draw
+from rl_lr.tasks import Family, Task, resolve
+from rl_lr.tasks.families import mixture
+
+Array = NDArray[Any]
+
+
+class BatchedLearningRateEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32], Array]):
+    """``num_envs`` runs in groups; a group shares a task, drawn anew for every episode.
+
+    Every run has the same number of decisions, so all episodes begin and end together. A run
+    that diverges stays in its episode at the worst score, which costs the others nothing.
+    Autoreset happens in the same step: at the end of an episode the observation returned is the
+    first of the next one, ``infos["final_obs"]`` holds the last, ``infos["final_info"]`` the
+    initial and final loss and the base rate's factor of every run.
+
+    Args:
+        num_envs: number of runs, a multiple of ``group_size``.
+        task: a task, the name of one, or a family; None draws from the training families.
+        group_size: runs that share a task; None puts all into one group.
+        config: how horizons, base rates and schedules are drawn.
+        control: constants of the control law.
+        device: where the runs live.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
+
+    def __init__(
+        self,
+        num_envs: int = 64,
+        task: str | Task | Family | None = None,
+        group_size: int | None = None,
+        config: DrawConfig | None = None,
+        control: ControlConfig | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.group_size = group_size or num_envs
+        if num_envs < 1 or num_envs % self.group_size:
+            raise ValueError(
+                f"num_envs={num_envs} is not a positive multiple of group_size={self.group_size}: change one of them."
+            )
+        self.num_envs = num_envs
+        self.config, self.control = config or DrawConfig(), control or ControlConfig()
+        if self.config.min_steps < self.control.decision_count:
+            raise ValueError(
+                f"min_steps={self.config.min_steps} is shorter than the {self.control.decision_count} decisions "
+                f"of a run: choose horizons of at least that many steps."
+            )
+        self._family: Family = mixture if task is None else resolve(task)
+        self._device = device
+        self.single_observation_space, self.single_action_space = observation_space(), action_space()
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._groups: list[Rollout] = []
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Draw new groups.
+
+        Episode number n after ``reset(seed=s)`` depends on (s, n) alone, so that a training can
+        be taken up again at any episode: ``options={"episode": n}`` begins there. Of a list of
+        seeds the first counts.
+        """
+        if isinstance(seed, list):
+            seed = seed[0] if seed else None
+        super().reset(seed=seed)
+        self._entropy = int(self.np_random.integers(2**31))
+        self._episode = int((options or {}).get("episode", 0))
+        self._begin()
+        return self._observe(), {}
+
+    def step(
+        self, actions: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], Array, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Act in every run and go on to the next decision."""
+        if not self._groups:
+            raise gym.error.ResetNeeded("Call reset before step.")
+        moves = torch.as_tensor(np.asarray(actions, np.float32).reshape(-1)).split(self.group_size)
+        rewards = [group.advance(move.to(self._device)) for group, move in zip(self._groups, moves, strict=True)]
+        reward = torch.cat(rewards).cpu().numpy()
+        done = np.full(self.num_envs, self._groups[0].done)
+        infos: dict[str, Any] = {}
+        observation = self._observe()
+        if done[0]:
+            infos = self._final_infos(observation)
+            self._begin()
+            observation = self._observe()
+        return observation, reward, done, np.zeros_like(done), infos
+
+    def _begin(self) -> None:
+        count = self.num_envs // self.group_size
+        rng = np.random.default_rng([self._entropy, self._episode])
+        draws = [draw(self._family, self.group_size, rng, self.config) for _ in range(count)]
+        self._groups = [Rollout(drawn, self.control, self._device) for drawn in draws]
+        self._episode += 1
+
+    def _observe(self) -> NDArray[np.float32]:
+        return torch.cat([group.signals() for group in self._groups]).cpu().numpy()
+
+    def _final_infos(self, observation: NDArray[np.float32]) -> dict[str, Any]:
+        everywhere = np.ones(self.num_envs, dtype=bool)
+        final = np.empty(self.num_envs, dtype=object)
+        final[:] = list(observation)
+        initial = torch.cat([group.initial_loss for group in self._groups]).cpu().numpy()
+        loss = torch.cat([g.final_loss for g in self._groups if g.final_loss is not None]).cpu().numpy()
+        factor = np.concatenate([np.array(g.draw.base_lrs) / g.draw.task.optimizer.lr for g in self._groups])
+        details: dict[str, Any] = {}
+        for name, value in (("initial_loss", initial), ("final_loss", loss), ("base_factor", factor)):
+            details |= {name: value, f"_{name}": everywhere}
+        return {
+            "final_obs": final,
+            "_final_obs": everywhere,
+            "final_info": details,
+            "_final_info": everywhere,
+        }

@@ -1,0 +1,35 @@
+"""The model card of a trained policy."""
+
+from rl_lr.policy import Policy
+
+
+def model_card(policy: Policy) -> str:
+    """Markdown that says what a policy is, how it was trained and what it was measured on."""
+    facts = policy.provenance
+    measured = facts.get("validation", {})
+    rows = "\n".join(f"| {name.replace('_', ' ')} | {value:+.3f} |" for name, value in measured.items())
+    settings = "\n".join(f"- `{name}`: {value}" for name, value in facts.get("settings", {}).items())
+    return f"""# Learning-rate policy of rl-lr
+
+Load it with `rl_lr.Policy.load("this folder")`, or pass the folder to `RLLearningRate(policy=...)`.
+
+## How it was trained
+{facts.get("agent", "unknown agent")}, {facts.get("runs", "?")} runs in {facts.get("iterations", "?")} iterations,
+{facts.get("minutes", "?")} minutes on one CPU core. Tasks: {facts.get("tasks", "unknown")}.
+Versions: {", ".join(f"{name} {number}" for name, number in facts.get("versions", {}).items())}.
+Checksum: `{policy.sha256}`.
+
+{settings}
+
+## What it was measured on
+Runs of the same tasks, kept apart from training; nats of the floored log loss, lower is better,
+below zero is better than the comparison.
+
+| figure | nats |
+|---|---|
+{rows}
+
+## Limits
+Trained on small networks with short horizons. It sees no learning rate and no loss value, only
+dimensionless signals; on networks unlike its training tasks it may settle on a rate that is off.
+"""

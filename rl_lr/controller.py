@@ -1,0 +1,187 @@
+"""The control law: one offset per run, moved at decisions, cut by the guard.
+
+.. code-block:: text
+
+    lr(t) = base_lr · s(t) · exp(o_k)                     between decisions k and k + 1
+    o_k   = clip(o_{k-1} + A · a_k, -B, B)                a_k ∈ [-1, 1], the policy's action
+    o     ← max(o - log 10, -B)                           when the guard sees a loss explode
+
+with s the base schedule (:mod:`rl_lr.schedules`), o in nats, A = ``config.step`` and
+B = ``config.bound``. The policy sees :mod:`rl_lr.signals` and never a learning rate.
+"""
+
+import bisect
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rl_lr.config import ControlConfig
+from rl_lr.schedules import base_schedule, check_schedule, decision_steps, warmup_steps
+from rl_lr.signals import Position, Signals
+
+MEASURED_PER_WINDOW = 16
+"""At most about this many pairs of steps are measured in one window, so long runs cost no more."""
+
+_REGROWTH = 1.5  # a loss must grow by this factor after a cut before the guard cuts again
+
+
+class Controller:
+    """Controls the step sizes of ``runs`` runs that share a horizon.
+
+    The order of one step, in the engine and under a torch optimizer alike: step with
+    :meth:`rates`, then :meth:`record`, then, if :attr:`due`, :meth:`signals` and :meth:`act`.
+
+    Attributes:
+        step: optimizer steps recorded so far, t.
+        offset: o, ``[runs]`` float64, in nats.
+        guard_events: ``[runs]`` int64, cuts so far.
+        diverged: ``[runs]`` bool, the loss of the latest step was not finite.
+
+    Args:
+        runs: number of runs.
+        width: coordinates in a sketch of gradient or weights.
+        total_steps: the horizon T, in optimizer steps.
+        schedule: name of the base schedule.
+        config: constants of the law, those the policy was trained with.
+        device: where losses and sketches live.
+    """
+
+    def __init__(
+        self,
+        runs: int,
+        width: int,
+        total_steps: int,
+        schedule: str = "cosine",
+        config: ControlConfig | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if total_steps < 1:
+            raise ValueError(
+                f"total_steps is {total_steps}: give the number of optimizer steps of the run, at least 1."
+            )
+        check_schedule(schedule)
+        self.total_steps, self.schedule, self.width = total_steps, schedule, width
+        self.config = config or ControlConfig()
+        self.decisions = decision_steps(total_steps, self.config)
+        self.step = 0
+        self.offset = torch.zeros(runs, dtype=torch.float64, device=device)
+        self.last_action = torch.zeros_like(self.offset)
+        self.guard_events = torch.zeros(runs, dtype=torch.int64, device=device)
+        self.diverged = torch.zeros(runs, dtype=torch.bool, device=device)
+        self._alarm = torch.full_like(self.offset, math.inf)
+        self._signals = Signals(runs, width, device)
+        self._decided = -1  # step of the latest decision
+
+    def rates(self) -> Tensor:
+        """What multiplies every base rate at the coming step: s(t)·exp(o), ``[runs]`` float64."""
+        return self._schedule(self.step) * self.offset.exp()
+
+    @property
+    def schedule_value(self) -> float:
+        """s(t) of the coming step."""
+        return self._schedule(self.step)
+
+    @property
+    def due(self) -> bool:
+        """Whether the policy must act before the coming step."""
+        return self._decided < self.step and self._is_decision(self.step)
+
+    @property
+    def measures(self) -> bool:
+        """Whether the coming step's gradient and weights are wanted."""
+        start = self.decisions[self._window_index(self.step)]
+        every = self._measure_every(self.step)
+        return (self.step - start) % every < 2 or every < 3
+
+    def record(self, loss: Tensor, grad: Tensor | None = None, weights: Tensor | None = None) -> None:
+        """Take in the step just made: :meth:`rl_lr.signals.Signals.record`, then the guard."""
+        self._signals.record(loss, grad, weights)
+        self._guard(loss.detach().to(self.offset))
+        self.step += 1
+
+    def signals(self) -> Tensor:
+        """Close the window; what the policy sees now, ``[runs, NUM_SIGNALS]`` float32."""
+        t = self.step
+        upcoming = self._window_index(t) + 1
+        following = self.decisions[upcoming] if upcoming < len(self.decisions) else self.total_steps - 1
+        log_now = math.log(self._schedule(t))
+        place = Position(
+            progress=t / self.total_steps,
+            log_schedule=log_now,
+            schedule_slope=math.log(self._schedule(following)) - log_now,
+            in_warmup=t < warmup_steps(self.total_steps, self.config),
+            offset=self.offset / self.config.bound,
+            last_action=self.last_action,
+        )
+        table = self._signals.read(place)
+        level = self._signals.first_loss
+        threshold = level + self.config.guard_ratio * level.abs()
+        self._alarm = torch.where(threshold.isfinite(), threshold, math.inf)
+        return table
+
+    def act(self, action: Tensor) -> None:
+        """Move the offsets by one decision's actions, ``[runs]``, clipped to [-1, 1].
+
+        A non-finite action keeps the offset: a policy's fault must not end a run.
+        """
+        bound = self.config.bound
+        action = action.detach().to(self.offset).nan_to_num(0.0, 0.0, 0.0).clamp(-1.0, 1.0)
+        self.offset = (self.offset + self.config.step * action).clamp(-bound, bound)
+        self.last_action = action
+        self._decided = self.step
+
+    def _guard(self, loss: Tensor) -> None:
+        """Cut the offset where the loss exploded, and again only if it grew since the last cut."""
+        self.diverged = ~loss.isfinite()
+        exploded = self.diverged | (loss > self._alarm)
+        cut = (self.offset - self.config.guard_cut).clamp_min(-self.config.bound)
+        self.offset = torch.where(exploded, cut, self.offset)
+        self.guard_events += exploded
+        grown = _REGROWTH * loss.abs()
+        self._alarm = torch.where(exploded & ~self.diverged, grown, self._alarm)
+
+    def _schedule(self, step: int) -> float:
+        return base_schedule(step, self.total_steps, self.schedule, self.config)
+
+    def _window_index(self, step: int) -> int:
+        return bisect.bisect_right(self.decisions, step) - 1
+
+    def _is_decision(self, step: int) -> bool:
+        return self.decisions[self._window_index(step)] == step
+
+    def _measure_every(self, step: int) -> int:
+        index = self._window_index(step)
+        end = self.decisions[index + 1] if index + 1 < len(self.decisions) else self.total_steps
+        return math.ceil((end - self.decisions[index]) / MEASURED_PER_WINDOW)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state as plain types and tensors; fits ``torch.load(weights_only=True)``."""
+        return {
+            "total_steps": self.total_steps,
+            "schedule": self.schedule,
+            "step": self.step,
+            "decided": self._decided,
+            "offset": self.offset,
+            "last_action": self.last_action,
+            "guard_events": self.guard_events,
+            "alarm": self._alarm,
+            "signals": self._signals.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`; horizon and schedule must be the same."""
+        for name, mine in (("total_steps", self.total_steps), ("schedule", self.schedule)):
+            if state[name] != mine:
+                raise ValueError(
+                    f"The saved run has {name}={state[name]!r}, this one {mine!r}: "
+                    f"resume with the saved value, or start a new run."
+                )
+        device = self.offset.device
+        self.step, self._decided = state["step"], state["decided"]
+        self.offset = state["offset"].to(device, copy=True)
+        self.last_action = state["last_action"].to(device, copy=True)
+        self.guard_events = state["guard_events"].to(device, copy=True)
+        self._alarm = state["alarm"].to(device, copy=True)
+        self._signals.load_state_dict(state["signals"])

@@ -1,0 +1,117 @@
+"""Runs under control: an engine and a controller, advanced from decision to decision."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl_lr.config import ControlConfig
+from rl_lr.controller import Controller
+from rl_lr.engine import Engine
+from rl_lr.reward import score
+from rl_lr.tasks.task import Family, Task
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Everything that defines a group of runs of one task."""
+
+    task: Task
+    """What is trained."""
+    seeds: tuple[int, ...]
+    """Of each run: initial weights and mini-batches."""
+    base_lrs: tuple[float, ...]
+    """Base rate of each run."""
+    total_steps: int
+    """Horizon, in optimizer steps."""
+    schedule: str = "cosine"
+    """Base schedule."""
+
+
+@dataclass(frozen=True)
+class DrawConfig:
+    """How runs are drawn for training."""
+
+    min_steps: int = 250
+    """Shortest horizon, in optimizer steps."""
+    max_steps: int = 1000
+    """Longest horizon; lengths between are log-uniform."""
+    misfactor: float = 100.0
+    """Base rates are log-uniform from the task's central rate divided by this to times this."""
+    other_schedules: float = 0.25
+    """Share of groups whose base schedule is linear, WSD or constant instead of cosine."""
+
+
+def draw(family: Family, runs: int, rng: np.random.Generator, config: DrawConfig) -> Draw:
+    """A task of the family and ``runs`` runs of it, base rates spread over the whole range.
+
+    The log base rates are stratified: one in each of ``runs`` equal intervals, in random order.
+    """
+    task = family(rng)
+    low, high = np.log(config.min_steps), np.log(config.max_steps)
+    total_steps = round(float(np.exp(rng.uniform(low, high))))
+    position = (rng.permutation(runs) + rng.random(runs)) / runs
+    factors = config.misfactor ** (2.0 * position - 1.0)
+    schedule = str(rng.choice(("linear", "wsd", "constant"))) if rng.random() < config.other_schedules else "cosine"
+    seeds = tuple(int(seed) for seed in rng.integers(2**31, size=runs))
+    return Draw(task, seeds, tuple(task.optimizer.lr * factors), total_steps, schedule)
+
+
+class Rollout:
+    """A group of runs, stopped at every decision.
+
+    Attributes:
+        draw: what is run.
+        controller: its control state.
+        engine: its optimizees.
+        done: whether the horizon is reached.
+
+    First :meth:`signals` tells what the policy sees, then :meth:`advance` acts and runs on.
+    """
+
+    def __init__(self, drawn: Draw, config: ControlConfig | None = None, device: torch.device | str = "cpu") -> None:
+        self.draw = drawn
+        self.engine = Engine(drawn.task, drawn.seeds, device)
+        self.controller = Controller(
+            self.engine.runs, self.engine.width, drawn.total_steps, drawn.schedule, config, device
+        )
+        self._base_lrs = torch.tensor(drawn.base_lrs, dtype=torch.float64, device=device)
+        self.initial_loss = self.engine.evaluate().double()
+        self._score = score(self.initial_loss, self.initial_loss)
+        self.final_loss: Tensor | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the horizon is reached."""
+        return self.controller.step >= self.draw.total_steps
+
+    def signals(self) -> Tensor:
+        """What the policy sees at the open decision, ``[runs, NUM_SIGNALS]``; call it once."""
+        return self.controller.signals()
+
+    def advance(self, actions: Tensor) -> Tensor:
+        """Act, ``[runs]``, run to the next decision or the end, and return the rewards ``[runs]``.
+
+        Between decisions a reward is the drop of the score of the mean training loss, which
+        costs nothing; the last one settles the account with the loss on the fixed sample.
+        """
+        self.controller.act(actions)
+        total, steps = torch.zeros_like(self._score), 0
+        while not self.done and not self.controller.due:
+            total += self._step()
+            steps += 1
+        if self.done:
+            self.final_loss = self.engine.evaluate().double()
+            now = score(self.final_loss, self.initial_loss)
+        else:
+            now = score(total / steps, self.initial_loss)
+        reward, self._score = self._score - now, now
+        return reward
+
+    def _step(self) -> Tensor:
+        controller, engine = self.controller, self.engine
+        weights = engine.sketch(engine.weights) if controller.measures else None
+        loss, gradient = engine.step(self._base_lrs * controller.rates())
+        controller.record(loss, None if weights is None else engine.sketch(gradient), weights)
+        return loss.double()

@@ -1,0 +1,316 @@
+"""Signals: what happened between two decisions, as dimensionless numbers.
+
+All state is batched over runs, ``[runs, ...]``: the engine feeds thousands of runs, a callback
+feeds one, and both get the same numbers from the same code. Vectors (gradient, weights) are
+*sketches*, a fixed strided sample of coordinates (:func:`sketch_stride`), so that cost and
+memory do not grow with the network. No signal has a unit: multiplying the loss, reparametrising
+the weights by a constant, or changing the base rate together with the gradient's scale leaves
+what the policy sees (nearly) as it was, and none is the learning rate itself.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SCHEMA = "rl-lr-signals-1"
+"""Version of the list below; a policy file of another schema is refused."""
+
+SKETCH = 2048
+"""Most coordinates in a sketch."""
+
+SIGNALS = (
+    "progress",  # t / T, in [-1, 1]
+    "log_schedule",  # log s(t), over 7 nats
+    "schedule_slope",  # log s at the next decision minus now, in nats
+    "in_warmup",  # 1 inside the warm-up
+    "offset",  # o / B
+    "last_action",  # a of the previous decision
+    "improvement_1",  # drop of log loss over 1 window
+    "improvement_5",  # drop of log loss over 5 windows
+    "improvement_all",  # drop of log loss since the first window
+    "above_best",  # log loss above the best window
+    "loss_trend",  # drop over 1 window in units of its own standard error
+    "loss_noise",  # log of the loss's coefficient of variation in the window
+    "hypergradient",  # -cos(g_t, u_{t-1}): > 0 still descending, < 0 past the bottom
+    "own_descent",  # -cos(g_{t-1}, u_{t-1}): how far updates follow their own gradient
+    "curvature",  # 1 - (g_t·u)/(g_{t-1}·u): 0 flat, 1 the exact minimum, 2 the edge of stability
+    "gradient_memory",  # cos(g_t, g_{t-1})
+    "straightness",  # |w_end - w_start| / path length
+    "window_hypergradient",  # -cos(mean gradient, previous window's displacement)
+    "window_momentum",  # cos(displacement, previous window's displacement)
+    "gradient_snr",  # log |Σg|² / (n Σ|g|²)
+    "gradient_change_1",  # change of log |g| over 1 window
+    "gradient_change_all",  # change of log |g| since the first window
+    "relative_update",  # log |u| / |w|
+)
+NUM_SIGNALS = len(SIGNALS)
+CLIP = 5.0
+"""Every signal is clipped to ±CLIP."""
+
+_EPS = 1e-12
+
+
+def sketch_stride(num_parameters: int) -> int:
+    """Distance between sketched coordinates: 1, or the first prime ≥ num_parameters / SKETCH.
+
+    A prime shares no factor with usual layer widths, so the sample does not fall on one column.
+
+    >>> sketch_stride(2000), sketch_stride(2410), sketch_stride(10_000_000)
+    (1, 2, 4889)
+    """
+    stride = math.ceil(num_parameters / SKETCH)
+    while stride > 1 and any(stride % k == 0 for k in range(2, math.isqrt(stride) + 1)):
+        stride += 1
+    return max(1, stride)
+
+
+@dataclass
+class _Window:
+    """Sums over the steps of the current window."""
+
+    loss: Tensor
+    """[runs, 3] float64: number of finite losses, their sum, the sum of their squares."""
+    pairs: Tensor
+    """[runs] float64: consecutive steps measured."""
+    products: Tensor
+    """[runs, 4, 4] float64: inner products of (g_t, u_{t-1}, g_{t-1}, w_t)."""
+    gradient: Tensor
+    """[runs, width] float32: sum of g_t."""
+
+    @classmethod
+    def empty(cls, runs: int, width: int, device: torch.device) -> "_Window":
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(runs, *shape, dtype=torch.float64, device=device)
+
+        gradient = torch.zeros(runs, width, device=device)
+        return cls(loss=zeros(3), pairs=zeros(), products=zeros(4, 4), gradient=gradient)
+
+
+@dataclass
+class _History:
+    """What is kept of earlier windows; updated when a window is read."""
+
+    losses: Tensor
+    """[runs, 5] float64: mean loss of the last windows, newest first."""
+    first_loss: Tensor
+    """[runs] float64: mean loss of the first window."""
+    best_loss: Tensor
+    """[runs] float64: lowest mean loss of a window."""
+    loss_variance: Tensor
+    """[runs] float64: squared standard error of ``losses[:, 0]``."""
+    log_gradient: Tensor
+    """[runs, 2] float64: log |g| of the last and of the first window."""
+    displacement: Tensor
+    """[runs, width] float32: change of the weights over the last window."""
+
+    @classmethod
+    def empty(cls, runs: int, width: int, device: torch.device) -> "_History":
+        def blank(*shape: int) -> Tensor:
+            return torch.full((runs, *shape), math.nan, dtype=torch.float64, device=device)
+
+        displacement = torch.zeros(runs, width, device=device)
+        return cls(blank(5), blank(), blank(), blank(), blank(2), displacement)
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in its run a decision stands; known without measuring. Scalars, or ``[runs]``."""
+
+    progress: float
+    """t / T, in [0, 1]."""
+    log_schedule: float
+    """log s(t)."""
+    schedule_slope: float
+    """log s at the next decision, minus ``log_schedule``."""
+    in_warmup: bool
+    """Whether t is inside the warm-up."""
+    offset: Tensor
+    """``[runs]``: o / B."""
+    last_action: Tensor
+    """``[runs]``: the previous decision's action, in [-1, 1]."""
+
+
+class Signals:
+    """Gathers steps into windows and reads each window as ``[runs, NUM_SIGNALS]`` float32.
+
+    Methods: :meth:`record` once per optimizer step, :meth:`read` once per decision,
+    :meth:`state_dict`, :meth:`load_state_dict`.
+
+    Args:
+        runs: rows of every tensor.
+        width: coordinates in a sketch.
+        device: where the sums live; recording never reads a value back to the host.
+    """
+
+    def __init__(self, runs: int, width: int, device: torch.device | str = "cpu") -> None:
+        self.runs, self.width, self.device = runs, width, torch.device(device)
+        self._window = _Window.empty(runs, width, self.device)
+        self._history = _History.empty(runs, width, self.device)
+        self._before: tuple[Tensor, Tensor] | None = None  # g and w of the step before
+        self._start: Tensor | None = None  # weights at the start of the window
+        self._latest: Tensor | None = None  # last weights seen
+
+    @property
+    def mean_loss(self) -> Tensor:
+        """Mean of the finite losses of the current window so far, ``[runs]``; NaN if none."""
+        count, total, _ = self._window.loss.unbind(1)
+        return total / count
+
+    @property
+    def first_loss(self) -> Tensor:
+        """Mean loss of the first window, ``[runs]``; NaN before it was read."""
+        return self._history.first_loss
+
+    def record(self, loss: Tensor, grad: Tensor | None, weights: Tensor | None) -> None:
+        """Add one optimizer step to the current window.
+
+        Args:
+            loss: ``[runs]``, the loss that was differentiated; non-finite values are left out.
+            grad: ``[runs, width]``, sketch of its gradient, or None if this step is not measured.
+            weights: ``[runs, width]``, sketch of the weights *before* the step, or None.
+        """
+        loss = loss.detach().to(self.device, torch.float64)
+        finite = loss.isfinite()
+        loss = torch.where(finite, loss, 0.0)
+        self._window.loss += torch.stack((finite, loss, loss * loss), dim=1)
+        if grad is None or weights is None:
+            self._before = None
+            return
+        if self._start is None:
+            self._start = weights
+        if self._before is not None:
+            self._record_pair(grad, weights, *self._before)
+        self._before, self._latest = (grad, weights), weights
+
+    def _record_pair(self, grad: Tensor, weights: Tensor, grad_0: Tensor, weights_0: Tensor) -> None:
+        """Add the products of two consecutive steps; runs with a non-finite one are left out."""
+        rows = torch.stack((grad, weights - weights_0, grad_0, weights), dim=1)
+        products = rows @ rows.mT
+        valid = products.isfinite().flatten(1).all(dim=1)
+        window = self._window
+        window.pairs += valid
+        window.products += torch.where(valid[:, None, None], products, 0.0)
+        window.gradient += torch.where(valid[:, None], grad, 0.0)
+
+    def read(self, position: Position) -> Tensor:
+        """Close the window and return its signals, ``[runs, NUM_SIGNALS]`` float32 in ±CLIP.
+
+        Quantities with nothing to measure (the first decision, an empty window) read 0.
+        """
+        columns = self._place(position) | self._losses() | self._geometry()
+        columns = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in columns.items()}
+        table = torch.stack([columns[name].to(self.device).expand(self.runs) for name in SIGNALS], dim=1)
+        self._window = _Window.empty(self.runs, self.width, self.device)
+        self._start = self._latest
+        return table.nan_to_num(0.0, CLIP, -CLIP).clamp(-CLIP, CLIP).float()
+
+    def _place(self, position: Position) -> dict[str, Tensor | float]:
+        return {
+            "progress": 2.0 * position.progress - 1.0,
+            "log_schedule": position.log_schedule / 7.0,
+            "schedule_slope": position.schedule_slope,
+            "in_warmup": float(position.in_warmup),
+            "offset": position.offset,
+            "last_action": position.last_action,
+        }
+
+    def _losses(self) -> dict[str, Tensor | float]:
+        history = self._history
+        count, total, squares = self._window.loss.unbind(1)
+        now = total / count
+        variance = (squares / count - now * now).clamp_min(0.0)
+        error = variance / count
+        best = torch.fmin(history.best_loss, now)
+        first = torch.where(history.first_loss.isnan(), now, history.first_loss)
+        # A loss at or below zero has no logarithm: measure it from just below the best seen.
+        lowest = torch.where(best > 0, 0.0, best - 0.05 * (first - best).abs() - _EPS)
+
+        def drop(before: Tensor, after: Tensor) -> Tensor:
+            ratio = (before - lowest).clamp_min(_EPS) / (after - lowest).clamp_min(_EPS)
+            return torch.asinh(4.0 * ratio.log()) / 2.0
+
+        last, fifth = history.losses[:, 0], history.losses[:, -1]
+        fifth = torch.where(fifth.isnan(), first, fifth)
+        standard_error = (error + history.loss_variance).sqrt()
+        noise = (variance.sqrt() / (now - lowest).abs().clamp_min(_EPS)).clamp_min(1e-6)
+        columns: dict[str, Tensor | float] = {
+            "improvement_1": drop(last, now),
+            "improvement_5": drop(fifth, now),
+            "improvement_all": drop(first, now),
+            "above_best": drop(now, best),
+            "loss_trend": torch.asinh((last - now) / standard_error.clamp_min(_EPS)) / 2.0,
+            "loss_noise": noise.log() / 4.0,
+        }
+        history.losses = torch.cat((now[:, None], history.losses[:, :-1]), dim=1)
+        history.first_loss, history.best_loss, history.loss_variance = first, best, error
+        return columns
+
+    def _geometry(self) -> dict[str, Tensor | float]:
+        window, history = self._window, self._history
+        pairs, products = window.pairs, window.products
+        norms = products.diagonal(dim1=1, dim2=2).sqrt()
+        cosines = products / (norms[:, :, None] * norms[:, None, :])
+        zeros = torch.zeros_like(window.gradient)
+        moved = zeros if self._start is None or self._latest is None else self._latest - self._start
+        moved = moved.nan_to_num(0.0, 0.0, 0.0)
+        distance = torch.linalg.vector_norm(moved, dim=1).double()
+        total_gradient = torch.linalg.vector_norm(window.gradient, dim=1).double()
+        log_grad = (norms[:, 0] / pairs.sqrt()).log()
+        log_grad = torch.where(log_grad.isfinite(), log_grad, math.nan)
+        last, first = history.log_gradient.unbind(1)
+        first = torch.where(first.isnan(), log_grad, first)
+        columns: dict[str, Tensor | float] = {
+            "hypergradient": -_spread(cosines[:, 0, 1]),
+            "own_descent": -_spread(cosines[:, 2, 1]),
+            "curvature": (1.0 - products[:, 0, 1] / products[:, 2, 1]).clamp(-1.0, 4.0),
+            "gradient_memory": _spread(cosines[:, 0, 2]),
+            "straightness": 2.0 * distance / (pairs.sqrt() * norms[:, 1]) - 1.0,
+            "window_hypergradient": -_spread(_cosine(window.gradient, history.displacement)),
+            "window_momentum": _spread(_cosine(moved, history.displacement)),
+            "gradient_snr": (total_gradient / (pairs.sqrt() * norms[:, 0])).log() / 2.0,
+            "gradient_change_1": torch.tanh(log_grad - last),
+            "gradient_change_all": (log_grad - first) / 3.0,
+            "relative_update": ((norms[:, 1] / norms[:, 3]).log() + 6.0) / 3.0,
+        }
+        history.displacement = moved
+        history.log_gradient = torch.stack((torch.where(log_grad.isnan(), last, log_grad), first), dim=1)
+        return columns
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next signals depend on, as plain types and tensors."""
+        return {
+            "window": {f.name: getattr(self._window, f.name) for f in fields(_Window)},
+            "history": {f.name: getattr(self._history, f.name) for f in fields(_History)},
+            "before": None if self._before is None else list(self._before),
+            "start": self._start,
+            "latest": self._latest,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`, on this object's device."""
+
+        def here(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.to(self.device, copy=True)
+
+        self._window = _Window(**{k: here(v) for k, v in state["window"].items()})
+        self._history = _History(**{k: here(v) for k, v in state["history"].items()})
+        before = state["before"]
+        self._before = None if before is None else (before[0].to(self.device), before[1].to(self.device))
+        self._start, self._latest = here(state["start"]), here(state["latest"])
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine between rows, ``[runs]`` float64; NaN where a row is zero."""
+    a, b = a.double(), b.double()
+    return (a * b).sum(dim=1) / (a.norm(dim=1) * b.norm(dim=1))
+
+
+def _spread(cosine: Tensor) -> Tensor:
+    """Spread a cosine so that the small values of high dimensions are told apart.
+
+    ``asinh(20 c) / 2``: near zero it multiplies by 10, at ±1 it gives ±1.84.
+    """
+    return torch.asinh(20.0 * cosine) / 2.0

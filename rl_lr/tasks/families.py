@@ -1,0 +1,227 @@
+"""Families: generators of tasks that train the policy. Everything is drawn, nothing downloaded.
+
+Each family is a function from a random generator to a :class:`~rl_lr.tasks.tensors.TensorTask`;
+what varies (size, activation, conditioning, noise, batch, optimizer, scale of loss and weights)
+varies because a policy that has seen it vary cannot lean on it.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor, nn
+
+from rl_lr.optimizers import OptimizerSpec
+from rl_lr.tasks import networks
+from rl_lr.tasks.task import Family
+from rl_lr.tasks.tensors import Criterion, TensorTask, cross_entropy, next_token, squared_error
+
+
+def _log_uniform(rng: Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(math.log(low), math.log(high))))
+
+
+def _integer(rng: Generator, low: int, high: int) -> int:
+    """Log-uniform over the integers from low to high."""
+    return round(_log_uniform(rng, low, high))
+
+
+def _seed(rng: Generator) -> int:
+    return int(rng.integers(2**31))
+
+
+def _normal(rng: Generator, *shape: int) -> Tensor:
+    return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+
+
+def _optimizer(rng: Generator, loss_scale: float = 1.0) -> OptimizerSpec:
+    """AdamW or SGD with drawn constants, centred where a person might start."""
+    decay = _log_uniform(rng, 1e-4, 1e-1) if rng.random() < 0.4 else 0.0
+    if rng.random() < 0.65:
+        betas = (float(rng.choice((0.8, 0.9, 0.9, 0.95))), float(rng.choice((0.95, 0.99, 0.999, 0.999))))
+        return OptimizerSpec("adamw", lr=3e-3, betas=betas, weight_decay=decay)
+    momentum = float(rng.choice((0.0, 0.9, 0.9, 0.95)))
+    centre = 0.5 * (1.0 - momentum) / loss_scale
+    return OptimizerSpec("sgd", lr=centre, momentum=momentum, weight_decay=0.1 * decay * loss_scale)
+
+
+def _scaled(criterion: Criterion, scale: float) -> Criterion:
+    """The criterion times a constant, which no policy may notice."""
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        return scale * criterion(output, target)
+
+    return loss
+
+
+def _rescaled(rng: Generator, factory: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    """Half of the time the network itself, else one with other scales or another initial gain."""
+    if rng.random() < 0.5:
+        return factory
+    log_scale, gain = float(rng.choice((0.0, 0.7))), _log_uniform(rng, 0.5, 2.0)
+    seed = _seed(rng)
+    return lambda: networks.Rescaled(factory(), log_scale, gain, seed)
+
+
+def _finish(
+    rng: Generator,
+    name: str,
+    factory: Callable[[], nn.Module],
+    tensors: tuple[Tensor, ...],
+    criterion: Criterion,
+    batch: tuple[int, int] = (8, 64),
+) -> TensorTask:
+    """Draw what every family varies alike: optimizer, batch size, scale of loss and weights."""
+    scale = _log_uniform(rng, 0.01, 100.0) if rng.random() < 0.3 else 1.0
+    return TensorTask(
+        name=name,
+        optimizer=_optimizer(rng, scale),
+        batch_size=_integer(rng, *batch),
+        factory=_rescaled(rng, factory),
+        tensors=tensors,
+        criterion=criterion if scale == 1.0 else _scaled(criterion, scale),
+    )
+
+
+def _inputs(rng: Generator, rows: int, width: int) -> Tensor:
+    """Rotated Gaussian rows whose covariance has a condition number of 1 to 1000."""
+    spectrum = torch.logspace(0.0, -0.5 * rng.uniform(0.0, 3.0), width)
+    rotation, _ = torch.linalg.qr(_normal(rng, width, width))
+    rows_ = _normal(rng, rows, width) * spectrum @ rotation
+    return rows_ / rows_.std()
+
+
+def _mlp(rng: Generator, inputs: int, outputs: int) -> Callable[[], nn.Module]:
+    width, depth = _integer(rng, 8, 48), int(rng.integers(1, 4))
+    activation = networks.ACTIVATIONS[rng.integers(len(networks.ACTIVATIONS))]
+    norm, residual = bool(rng.random() < 0.25), bool(rng.random() < 0.25)
+    sizes = (inputs, *([width] * depth), outputs)
+    return partial(networks.mlp, sizes, activation, norm, residual)
+
+
+def _teacher(rng: Generator, x: Tensor, outputs: int) -> Tensor:
+    """Standardised outputs of a random two-layer network."""
+    hidden = torch.tanh(1.5 * x @ _normal(rng, x.shape[-1], 24) / math.sqrt(x.shape[-1]))
+    y = hidden @ _normal(rng, 24, outputs)
+    return (y - y.mean(dim=0)) / y.std(dim=0)
+
+
+def mlp_classification(rng: Generator) -> TensorTask:
+    """An MLP learns the labels of a random teacher, a share of them replaced at random."""
+    rows, width, classes = _integer(rng, 128, 2048), _integer(rng, 4, 64), int(rng.integers(2, 11))
+    x = _inputs(rng, rows, width)
+    y = _teacher(rng, x, classes).argmax(dim=-1)
+    noise = float(rng.choice((0.0, 0.0, 0.05, 0.2)))
+    wrong = torch.from_numpy(rng.random(rows) < noise)
+    y = torch.where(wrong, torch.from_numpy(rng.integers(classes, size=rows)), y)
+    return _finish(rng, "mlp-classification", _mlp(rng, width, classes), (x, y), cross_entropy)
+
+
+def mlp_regression(rng: Generator) -> TensorTask:
+    """An MLP learns a random teacher's outputs, clean or with noise."""
+    rows, width, outputs = _integer(rng, 128, 2048), _integer(rng, 4, 64), int(rng.integers(1, 5))
+    x = _inputs(rng, rows, width)
+    noise = float(rng.choice((0.0, 0.0, 0.1, 0.5)))
+    y = _teacher(rng, x, outputs) + noise * _normal(rng, rows, outputs)
+    return _finish(rng, "mlp-regression", _mlp(rng, width, outputs), (x, y), squared_error)
+
+
+def coordinates(rng: Generator) -> TensorTask:
+    """A coordinate network draws a smooth random signal, with sine or common activations."""
+    inputs = int(rng.integers(1, 3))
+    x = torch.from_numpy(rng.uniform(-1.0, 1.0, (1024, inputs)).astype(np.float32))
+    waves = 6.0 * _normal(rng, inputs, 12) * _log_uniform(rng, 0.3, 2.0)
+    y = torch.sin(x @ waves + 6.3 * torch.from_numpy(rng.random(12, dtype=np.float32))) @ _normal(rng, 12, 1)
+    width, depth = _integer(rng, 12, 48), int(rng.integers(1, 4))
+    frequency = _log_uniform(rng, 1.0, 20.0)
+    activation = partial(networks.Sine, frequency) if rng.random() < 0.7 else nn.Tanh
+    factory = partial(networks.mlp, (inputs, *([width] * depth), 1), activation)
+    return _finish(rng, "coordinates", factory, (x, y / y.std()), squared_error)
+
+
+def autoencoder(rng: Generator) -> TensorTask:
+    """An autoencoder compresses rows that lie near a curved surface."""
+    rows, width = _integer(rng, 256, 2048), _integer(rng, 8, 64)
+    x = _teacher(rng, _inputs(rng, rows, int(rng.integers(2, 8))), width)
+    hidden, code = _integer(rng, 12, 48), int(rng.integers(2, 9))
+    activation = networks.ACTIVATIONS[rng.integers(len(networks.ACTIVATIONS))]
+    factory = partial(networks.mlp, (width, hidden, code, hidden, width), activation)
+    return _finish(rng, "autoencoder", factory, (x,), squared_error)
+
+
+def images(rng: Generator) -> TensorTask:
+    """A convolutional network tells shifted, noisy copies of smooth random patterns apart."""
+    rows, size, classes = 1024, 8, int(rng.integers(3, 11))
+    patterns = nn.functional.interpolate(_normal(rng, classes, 1, 4, 4), size=(size, size), mode="bilinear")
+    y = torch.from_numpy(rng.integers(classes, size=rows))
+    shift = rng.integers(-1, 2, size=(rows, 2))
+    x = torch.stack(
+        [patterns[k, 0].roll(tuple(s), (0, 1)) for k, s in zip(y.tolist(), shift.tolist(), strict=True)]
+    )
+    x = x + _log_uniform(rng, 0.1, 1.0) * _normal(rng, rows, size, size)
+    channels = (1, _integer(rng, 4, 8), _integer(rng, 6, 16))[: int(rng.integers(2, 4))]
+    activation = networks.ACTIVATIONS[rng.integers(len(networks.ACTIVATIONS))]
+    norm, maximum = bool(rng.random() < 0.35), bool(rng.random() < 0.5)
+    factory = partial(networks.convnet, channels, size, classes, activation, norm, maximum)
+    return _finish(rng, "images", factory, (x[..., None], y), cross_entropy, batch=(8, 32))
+
+
+def sequences(rng: Generator) -> TensorTask:
+    """A small transformer or gated recurrent net models text from a random second-order source."""
+    vocabulary, length = int(rng.integers(6, 17)), int(rng.integers(6, 13))
+    logits = 2.0 * rng.standard_normal((vocabulary, vocabulary, vocabulary))
+    table = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    tokens = rng.integers(vocabulary, size=(1024, length))
+    for position in range(2, length):
+        cumulative = table[tokens[:, position - 2], tokens[:, position - 1]].cumsum(axis=-1)
+        drawn = (cumulative < rng.random((1024, 1))).sum(axis=-1)
+        tokens[:, position] = np.minimum(drawn, vocabulary - 1)
+    width = 2 * _integer(rng, 6, 12)
+    factory: Callable[[], nn.Module] = partial(networks.Recurrent, vocabulary, width)
+    if rng.random() < 0.6:
+        factory = partial(networks.Transformer, vocabulary, length, width, int(rng.integers(1, 3)))
+    return _finish(rng, "sequences", factory, (torch.from_numpy(tokens),), next_token, batch=(4, 24))
+
+
+class Quadratic(nn.Module):
+    """``½ Σ λᵢ (wᵢ - zᵢ)² / Σ λᵢ``: the loss itself is the network's output."""
+
+    def __init__(self, curvatures: Tensor) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(len(curvatures)))
+        self.register_buffer("curvatures", curvatures)
+        self.curvatures: Tensor
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Loss of each row ``z [batch, size]``."""
+        return 0.5 * ((self.w - z).square() * self.curvatures).sum(dim=-1) / self.curvatures.sum()
+
+
+def quadratic(rng: Generator) -> TensorTask:
+    """A quadratic bowl with a condition number of 1 to 10⁴ and noisy gradients."""
+    size = _integer(rng, 8, 64)
+    curvatures = torch.logspace(0.0, -rng.uniform(0.0, 4.0), size)
+    z = _log_uniform(rng, 1e-3, 1.0) * _normal(rng, 1024, size) + 2.0 * _normal(rng, size)
+    return _finish(rng, "quadratic", partial(Quadratic, curvatures), (z,), lambda loss, _: loss.mean())
+
+
+TRAINING: tuple[tuple[Family, float], ...] = (
+    (mlp_classification, 2.0),
+    (mlp_regression, 2.0),
+    (coordinates, 1.0),
+    (autoencoder, 1.0),
+    (images, 2.0),
+    (sequences, 2.0),
+    (quadratic, 1.0),
+)
+"""The families that train the default policy, with the weight that each is drawn with."""
+
+
+def mixture(rng: Generator, families: tuple[tuple[Family, float], ...] = TRAINING) -> TensorTask:
+    """A task from one of the families, drawn by weight."""
+    weights = np.array([weight for _, weight in families])
+    family, _ = families[rng.choice(len(families), p=weights / weights.sum())]
+    return family(rng)  # type: ignore[return-value]

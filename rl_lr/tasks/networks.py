@@ -1,0 +1,234 @@
+"""Small networks for the built-in tasks, from layers that stack well under ``torch.func.vmap``."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS: tuple[type[nn.Module], ...] = (nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.ELU)
+
+
+class Sine(nn.Module):
+    """``sin(ω x)``: the activation of coordinate networks (Sitzmann et al., 2006.09661)."""
+
+    def __init__(self, frequency: float) -> None:
+        super().__init__()
+        self.frequency = frequency
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Elementwise."""
+        return torch.sin(self.frequency * x)
+
+
+class Residual(nn.Module):
+    """``x + f(x)``."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape in and out."""
+        y: Tensor = x + self.inner(x)
+        return y
+
+
+def mlp(
+    sizes: Sequence[int], activation: Callable[[], nn.Module], norm: bool = False, residual: bool = False
+) -> nn.Sequential:
+    """Linear layers of the given sizes with activations between them.
+
+    Args:
+        sizes: inputs, hidden widths…, outputs.
+        activation: builds the nonlinearity.
+        norm: put a LayerNorm before each activation.
+        residual: bypass hidden layers of equal width.
+    """
+    layers: list[nn.Module] = []
+    for index, (fan_in, fan_out) in enumerate(zip(sizes[:-2], sizes[1:-1], strict=True)):
+        block: list[nn.Module] = [nn.Linear(fan_in, fan_out)]
+        block += [nn.LayerNorm(fan_out)] if norm else []
+        block.append(activation())
+        whole = nn.Sequential(*block)
+        layers.append(Residual(whole) if residual and index and fan_in == fan_out else whole)
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+
+class Convolution(nn.Module):
+    """3×3 convolution with padding over ``[..., height, width, channels]``, as one matrix product.
+
+    The nine shifted images are laid side by side; a stacked matrix product is several times
+    faster on a CPU than the grouped convolution that ``vmap`` makes of ``nn.Conv2d``.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(9 * channels_in, channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., height, width, channels_in]`` → ``[..., height, width, channels_out]``."""
+        height, width = x.shape[-3:-1]
+        padded = nn.functional.pad(x, (0, 0, 1, 1, 1, 1))
+        shifts = [padded[..., i : i + height, j : j + width, :] for i in range(3) for j in range(3)]
+        y: Tensor = self.linear(torch.cat(shifts, dim=-1))
+        return y
+
+
+class BatchNorm(nn.Module):
+    """Normalises channels over the batch, in evaluation as well (the sample is fixed and large)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Over all but the last dimension."""
+        dims = tuple(range(x.dim() - 1))
+        var, mean = torch.var_mean(x, dim=dims, correction=0, keepdim=True)
+        return (x - mean) * (var + 1e-5).rsqrt() * self.weight + self.bias
+
+
+class PoolHalf(nn.Module):
+    """2×2 pooling of ``[..., height, width, channels]``, by mean or by maximum."""
+
+    def __init__(self, maximum: bool) -> None:
+        super().__init__()
+        self.maximum = maximum
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Halves height and width."""
+        *lead, height, width, channels = x.shape
+        cells = x.reshape(*lead, height // 2, 2, width // 2, 2, channels)
+        return cells.amax(dim=(-4, -2)) if self.maximum else cells.mean(dim=(-4, -2))
+
+
+def convnet(
+    channels: Sequence[int],
+    size: int,
+    classes: int,
+    activation: Callable[[], nn.Module],
+    norm: bool,
+    maximum: bool,
+) -> nn.Sequential:
+    """Convolution, activation and pooling for each step in ``channels``, then a linear layer."""
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in zip(channels[:-1], channels[1:], strict=True):
+        layers.append(Convolution(fan_in, fan_out))
+        layers += [BatchNorm(fan_out)] if norm else []
+        layers += [activation(), PoolHalf(maximum)]
+        size //= 2
+    return nn.Sequential(*layers, nn.Flatten(-3), nn.Linear(size * size * channels[-1], classes))
+
+
+class Attention(nn.Module):
+    """Causal self-attention with plain matrix products (the fused kernel does not stack on CPUs)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.project, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., length, width]`` → same."""
+        *lead, length, width = x.shape
+        q, k, v = self.project(x).reshape(*lead, length, 3, self.heads, -1).movedim(-3, 0).transpose(-3, -2)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(width / self.heads)
+        future = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
+        mixed = scores.masked_fill(future, -math.inf).softmax(dim=-1) @ v
+        y: Tensor = self.out(mixed.transpose(-3, -2).reshape(*lead, length, width))
+        return y
+
+
+class Transformer(nn.Module):
+    """Pre-norm causal transformer over tokens: ``[..., length]`` → ``[..., length, vocabulary]``."""
+
+    def __init__(self, vocabulary: int, length: int, width: int, depth: int, heads: int = 2) -> None:
+        super().__init__()
+        self.embed = nn.Linear(vocabulary, width, bias=False)
+        self.position = nn.Parameter(0.02 * torch.randn(length, width))
+        blocks: list[nn.Module] = []
+        for _ in range(depth):
+            feed = mlp((width, 2 * width, width), nn.GELU)
+            blocks += [
+                Residual(nn.Sequential(nn.LayerNorm(width), Attention(width, heads))),
+                Residual(nn.Sequential(nn.LayerNorm(width), feed)),
+            ]
+        self.blocks = nn.Sequential(*blocks, nn.LayerNorm(width))
+        self.head = nn.Linear(width, vocabulary)
+        self.vocabulary = vocabulary
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of the token after each position."""
+        one_hot = nn.functional.one_hot(tokens, self.vocabulary).to(self.position.dtype)
+        logits: Tensor = self.head(self.blocks(self.embed(one_hot) + self.position))
+        return logits
+
+
+class Recurrent(nn.Module):
+    """Gated recurrence (minimal gated unit, 1603.09420) over tokens, unrolled step by step."""
+
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(vocabulary, 2 * width)
+        self.recur = nn.Linear(width, 2 * width, bias=False)
+        self.head = nn.Linear(width, vocabulary)
+        self.vocabulary, self.width = vocabulary, width
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """``[..., length]`` → logits ``[..., length, vocabulary]``."""
+        one_hot = nn.functional.one_hot(tokens, self.vocabulary).to(self.recur.weight.dtype)
+        inputs = self.embed(one_hot)
+        state = torch.zeros_like(inputs[..., 0, : self.width])
+        states = []
+        for position in range(tokens.shape[-1]):
+            gate, candidate = (inputs[..., position, :] + self.recur(state)).chunk(2, dim=-1)
+            keep = torch.sigmoid(gate)
+            state = keep * state + (1.0 - keep) * torch.tanh(candidate)
+            states.append(state)
+        logits: Tensor = self.head(torch.stack(states, dim=-2))
+        return logits
+
+
+class Rescaled(nn.Module):
+    """The same function of other numbers: each parameter is stored divided by its own scale.
+
+    Reparametrisation leaves the function and its initial value as they are, and moves the best
+    learning rate; it keeps a policy from learning the usual size of weights.
+
+    Args:
+        inner: the network.
+        log_scale: standard deviation of the log-normal scales, in nats.
+        gain: factor on the initial weights of every matrix; this does change the function.
+        seed: of the scales, which belong to the task: all its runs share them.
+    """
+
+    def __init__(self, inner: nn.Module, log_scale: float, gain: float = 1.0, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in inner.parameters():
+                if parameter.dim() > 1:
+                    parameter.mul_(gain)
+        scaled = [(m, n, p) for m in inner.modules() for n, p in m.named_parameters(recurse=False)]
+        for module, name, parameter in scaled if log_scale else []:
+            scale = math.exp(log_scale * torch.randn((), generator=generator).item())
+            nn.utils.parametrize.register_parametrization(module, name, _Scale(scale))
+        self.inner = inner
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The inner network's output."""
+        y: Tensor = self.inner(*inputs)
+        return y
+
+
+class _Scale(nn.Module):
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, stored: Tensor) -> Tensor:
+        return stored * self.scale
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return value / self.scale

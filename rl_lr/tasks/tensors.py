@@ -1,0 +1,67 @@
+"""A task over tensors in memory, and the losses that the built-in tasks share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from rl_lr.optimizers import OptimizerSpec
+
+Criterion = Callable[..., Tensor]
+"""(output of the network, target) → scalar loss."""
+
+
+@dataclass(frozen=True)
+class TensorTask:
+    """A :class:`rl_lr.Task` made of a network factory, tensors and a criterion.
+
+    The network sees the first tensor, the criterion its output and the last tensor; with one
+    tensor, the network's input is also the target (an autoencoder, a language model).
+    """
+
+    name: str
+    """What logs call it."""
+    optimizer: OptimizerSpec
+    """Which optimizer trains it, and its central rate."""
+    batch_size: int
+    """Rows of a mini-batch."""
+    factory: Callable[[], nn.Module]
+    """Builds a freshly initialised network."""
+    tensors: tuple[Tensor, ...]
+    """Training rows."""
+    criterion: Criterion
+    """The loss of outputs against targets."""
+    held_out: tuple[Tensor, ...] = ()
+    """Rows that no run trains on; empty if there are none."""
+
+    def model(self) -> nn.Module:
+        """A freshly initialised network."""
+        return self.factory()
+
+    def data(self) -> tuple[Tensor, ...]:
+        """The training rows."""
+        return self.tensors
+
+    def loss(self, model: nn.Module, *batch: Tensor) -> Tensor:
+        """The criterion on a batch."""
+        return self.criterion(model(batch[0]), batch[-1])
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean cross-entropy in nats, ``logits [..., classes]`` against integer ``target [...]``.
+
+    The value of ``torch.nn.functional.cross_entropy``; written with ``logsumexp``, which is
+    several times faster than ``log_softmax`` over the few classes of stacked small networks.
+    """
+    chosen = logits.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    return (logits.logsumexp(dim=-1) - chosen).mean()
+
+
+def squared_error(output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error."""
+    return (output - target).square().mean()
+
+
+def next_token(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Cross-entropy of predicting each token from those before it, ``tokens [..., length]``."""
+    return cross_entropy(logits[..., :-1, :], tokens[..., 1:])

@@ -1,0 +1,221 @@
+"""PPO across runs: trains a policy on thousands of short trainings and exports it."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import TensorBoardOutputFormat, configure
+from stable_baselines3.common.utils import set_random_seed
+from torch import nn
+
+from rl_lr.card import model_card
+from rl_lr.config import ControlConfig
+from rl_lr.envs.batched import BatchedLearningRateEnv
+from rl_lr.envs.sb3 import SB3VecEnv
+from rl_lr.policy import Policy, write_atomically
+from rl_lr.reward import score
+from rl_lr.rollout import DrawConfig
+from rl_lr.tasks import Family, Task, resolve
+from rl_lr.tasks.families import TRAINING, mixture
+from rl_lr.validation import Validation
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What a policy is trained with."""
+
+    iterations: int = 60
+    """PPO iterations; each is one whole run of every environment and one update."""
+    groups: int = 12
+    """Tasks in an iteration."""
+    group_size: int = 32
+    """Runs of each task, at base rates spread over the whole range."""
+    seed: int = 0
+    """Of tasks, runs, network and exploration."""
+    learning_rate: float = 1e-3
+    """PPO's step size at the start; it falls linearly to a tenth."""
+    epochs: int = 6
+    """Passes over an iteration's decisions."""
+    minibatch: int = 2688
+    """Decisions in one gradient step."""
+    gae_lambda: float = 0.95
+    """λ of generalised advantage estimation (Schulman et al., 1506.02438, eq. 16)."""
+    entropy: float = 0.0
+    """Weight of the entropy bonus."""
+    log_std: float = -0.7
+    """Initial log standard deviation of the actions."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the policy's hidden layers."""
+    validate_every: int = 10
+    """Iterations between measurements on runs kept apart."""
+    draw: DrawConfig = field(default_factory=DrawConfig)
+    """How runs are drawn."""
+    control: ControlConfig = field(default_factory=ControlConfig)
+    """Constants of the control law."""
+
+    @property
+    def runs(self) -> int:
+        """Runs in one iteration."""
+        return self.groups * self.group_size
+
+
+Progress = Callable[[int, dict[str, float]], None]
+"""Told the iterations done and the latest figures after every iteration."""
+
+
+def train(
+    out: str | Path,
+    tasks: "Sequence[str | Task | Family] | None" = None,
+    config: TrainConfig | None = None,
+    progress: Progress | None = None,
+) -> Policy:
+    """Train a policy with PPO and export it into ``out``.
+
+    The folder receives ``model.safetensors``, ``config.json`` and ``README.md`` (the policy),
+    ``tensorboard/`` (curves of the training) and ``checkpoints/`` (the policy of every iteration).
+
+    Args:
+        out: folder of the result; made if missing.
+        tasks: what to train on, each as likely as the others; None for the built-in families.
+        config: sizes, seeds and PPO's settings.
+        progress: called after every iteration.
+
+    Returns:
+        The policy of the last iteration.
+    """
+    config, out = config or TrainConfig(), Path(out)
+    families = TRAINING if tasks is None else tuple((resolve(task), 1.0) for task in tasks)
+    if not families:
+        raise ValueError("No task to train on: name at least one, or leave tasks out for the built-in families.")
+
+    def family(rng: np.random.Generator) -> Task:
+        return mixture(rng, families)
+
+    out.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    model = _build(family, config, out)
+    validation = Validation(family, config.draw, config.control, seed=config.seed)
+    policy, figures = Policy.keep(config.control), {}
+    for done in range(1, config.iterations + 1):
+        figures |= _iterate(model, config, done - 1)
+        measured: dict[str, float] = {}
+        if done % config.validate_every == 0 or done == config.iterations:
+            measured = validation.measure(export_policy(model, config.control, {}, "candidate"))
+            _log(model, "validation", measured)
+        model.logger.dump(done)
+        minutes = (time.monotonic() - start) / 60
+        provenance = _provenance(config, tasks, done, minutes, measured)
+        policy = export_policy(model, config.control, provenance, str(out))
+        policy.save(out / "checkpoints" / f"{done:05d}")
+        figures |= measured
+        if progress is not None:
+            progress(done, figures)
+    policy.save(out)
+    write_atomically({out / "README.md": model_card(policy).encode()})
+    return policy
+
+
+def _provenance(
+    config: TrainConfig,
+    tasks: "Sequence[str | Task | Family] | None",
+    iterations: int,
+    minutes: float,
+    measured: dict[str, float],
+) -> dict[str, Any]:
+    names = [task if isinstance(task, str) else getattr(task, "name", repr(task)) for task in tasks or ()]
+    return {
+        "agent": "PPO (stable-baselines3)",
+        "iterations": iterations,
+        "runs": iterations * config.runs,
+        "minutes": round(minutes, 1),
+        "tasks": names or "built-in training families",
+        "settings": asdict(config),
+        "validation": {name: round(value, 4) for name, value in measured.items()},
+        "versions": {name: version(name) for name in ("rl-lr", "torch", "stable-baselines3")},
+    }
+
+
+def _build(family: Family, config: TrainConfig, out: Path) -> PPO:
+    env = BatchedLearningRateEnv(config.runs, family, config.group_size, config.draw, config.control)
+    model = PPO(
+        "MlpPolicy",
+        SB3VecEnv(env, paired=True),
+        learning_rate=config.learning_rate,
+        n_steps=config.control.decision_count,
+        batch_size=config.minibatch,
+        n_epochs=config.epochs,
+        gamma=1.0,
+        gae_lambda=config.gae_lambda,
+        ent_coef=config.entropy,
+        target_kl=0.05,
+        policy_kwargs={
+            "net_arch": list(config.hidden),
+            "activation_fn": nn.Tanh,
+            "log_std_init": config.log_std,
+        },
+        seed=config.seed,
+        device="cpu",
+    )
+    logger = configure(str(out / "tensorboard"), ["tensorboard"])
+    model.set_logger(logger)
+    for output in logger.output_formats:
+        if isinstance(output, TensorBoardOutputFormat):
+            output.writer.add_text("settings", f"```json\n{json.dumps(asdict(config), indent=2)}\n```", 0)
+    return model
+
+
+def _iterate(model: PPO, config: TrainConfig, iteration: int) -> dict[str, float]:
+    """One PPO iteration: a whole episode of every run, then the update."""
+    set_random_seed(int(np.random.SeedSequence([config.seed, iteration]).generate_state(1)[0]))
+    remaining = 1.0 - iteration / config.iterations
+    model.lr_schedule = lambda _: config.learning_rate * (0.1 + 0.9 * remaining)
+    returns = _Returns()
+    began = time.monotonic()
+    steps = config.control.decision_count * config.runs
+    model.learn(steps, callback=returns, reset_num_timesteps=False, log_interval=None)  # type: ignore[arg-type]
+    figures = returns.figures() | {"decisions_per_second": steps / (time.monotonic() - began)}
+    _log(model, "rollout", figures)
+    return figures
+
+
+class _Returns(BaseCallback):
+    """Keeps how the runs of the iteration ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ended: list[dict[str, float]] = []
+
+    def _on_step(self) -> bool:
+        self._ended += [info for info in self.locals["infos"] if "final_loss" in info]
+        return True
+
+    def figures(self) -> dict[str, float]:
+        """Mean return (nats of score gained), and the share of runs that ended above their start."""
+        initial = torch.tensor([info["initial_loss"] for info in self._ended])
+        final = torch.tensor([info["final_loss"] for info in self._ended])
+        gained = score(initial, initial) - score(final, initial)
+        return {"return": float(gained.mean()), "worse_than_start": float((gained < 0).double().mean())}
+
+
+def _log(model: PPO, group: str, figures: dict[str, float]) -> None:
+    for name, value in figures.items():
+        model.logger.record(f"{group}/{name}", value)
+
+
+def export_policy(model: PPO, control: ControlConfig, provenance: dict[str, Any], name: str) -> Policy:
+    """The deterministic actor of an SB3 model as a :class:`Policy`."""
+    actor = [*model.policy.mlp_extractor.policy_net, model.policy.action_net]
+    layers = tuple(
+        (layer.weight.detach().clone(), layer.bias.detach().clone())
+        for layer in actor
+        if isinstance(layer, nn.Linear)
+    )
+    return Policy(layers, control, provenance, name)
