@@ -9,9 +9,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from rl_lr.config import ControlConfig
+from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.envs.spaces import action_space, observation_space
-from rl_lr.rollout import DrawConfig, Rollout, draw
+from rl_lr.rollout import Rollout, draw
 from rl_lr.tasks import Family, Task, resolve
 from rl_lr.tasks.families import mixture
 

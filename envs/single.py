@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rl_lr.config import ControlConfig
+from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.engine import Batches, build_objective
 from rl_lr.envs.spaces import action_space, observation_space
 from rl_lr.policy import Policy
 from rl_lr.reward import score
-from rl_lr.rollout import Draw, DrawConfig, draw
+from rl_lr.rollout import Draw, draw
 from rl_lr.scheduler import RLScheduler
 from rl_lr.tasks import Family, Task, resolve
 from rl_lr.tasks.families import mixture

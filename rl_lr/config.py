@@ -1,7 +1,7 @@
-"""The constants of the control law, stored in every policy file."""
+"""Settings: of the control law (stored in every policy file), of drawing runs, of training."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -29,3 +29,56 @@ class ControlConfig:
     def decision_count(self) -> int:
         """Decisions in a run of at least as many steps."""
         return self.warmup_decisions + self.decisions
+
+
+@dataclass(frozen=True)
+class DrawConfig:
+    """How runs are drawn for training."""
+
+    min_steps: int = 250
+    """Shortest horizon, in optimizer steps."""
+    max_steps: int = 1000
+    """Longest horizon; lengths between are log-uniform."""
+    misfactor: float = 100.0
+    """Base rates are log-uniform from the task's central rate divided by this to times this."""
+    other_schedules: float = 0.25
+    """Share of groups whose base schedule is linear, WSD or constant instead of cosine."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What a policy is trained with."""
+
+    iterations: int = 60
+    """PPO iterations; each is one whole run of every environment and one update."""
+    groups: int = 20
+    """Tasks in an iteration."""
+    group_size: int = 16
+    """Runs of each task, at base rates spread over the whole range."""
+    seed: int = 0
+    """Of tasks, runs, network and exploration."""
+    learning_rate: float = 1e-3
+    """PPO's step size at the start; it falls linearly to a tenth."""
+    epochs: int = 6
+    """Passes over an iteration's decisions."""
+    minibatch: int = 2240
+    """Decisions in one gradient step."""
+    gae_lambda: float = 0.95
+    """λ of generalised advantage estimation (Schulman et al., 1506.02438, eq. 16)."""
+    entropy: float = 0.0
+    """Weight of the entropy bonus."""
+    log_std: float = -0.7
+    """Initial log standard deviation of the actions."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the policy's hidden layers."""
+    validate_every: int = 10
+    """Iterations between measurements on runs kept apart."""
+    draw: DrawConfig = field(default_factory=DrawConfig)
+    """How runs are drawn."""
+    control: ControlConfig = field(default_factory=ControlConfig)
+    """Constants of the control law."""
+
+    @property
+    def runs(self) -> int:
+        """Runs in one iteration."""
+        return self.groups * self.group_size

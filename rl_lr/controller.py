@@ -89,6 +89,11 @@ class Controller:
         return self._decided < self.step and self._is_decision(self.step)
 
     @property
+    def just_decided(self) -> bool:
+        """Whether the policy acted right before the coming step."""
+        return self._decided == self.step
+
+    @property
     def measures(self) -> bool:
         """Whether the coming step's gradient and weights are wanted."""
         start = self.decisions[self._window_index(self.step)]
@@ -136,6 +141,8 @@ class Controller:
         """Cut the offset where the loss exploded, and again only if it grew since the last cut."""
         self.diverged = ~loss.isfinite()
         exploded = self.diverged | (loss > self._alarm)
+        if exploded.device.type == "cpu" and not exploded.any():
+            return  # the usual case; elsewhere looking would cost a synchronisation
         cut = (self.offset - self.config.guard_cut).clamp_min(-self.config.bound)
         self.offset = torch.where(exploded, cut, self.offset)
         self.guard_events += exploded

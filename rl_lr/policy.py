@@ -27,7 +27,7 @@ FORMAT = 1
 _KEYS = {"format", "schema", "signals", "control", "hidden", "provenance", "sha256"}
 
 
-class PolicyFileError(Exception):
+class PolicyFileError(ValueError):
     """A policy cannot be found, read, trusted or written; the message says why and what to do."""
 
 

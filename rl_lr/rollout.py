@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_lr.config import ControlConfig
+from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.controller import Controller
 from rl_lr.engine import Engine
 from rl_lr.reward import score
@@ -27,20 +27,6 @@ class Draw:
     """Horizon, in optimizer steps."""
     schedule: str = "cosine"
     """Base schedule."""
-
-
-@dataclass(frozen=True)
-class DrawConfig:
-    """How runs are drawn for training."""
-
-    min_steps: int = 250
-    """Shortest horizon, in optimizer steps."""
-    max_steps: int = 1000
-    """Longest horizon; lengths between are log-uniform."""
-    misfactor: float = 100.0
-    """Base rates are log-uniform from the task's central rate divided by this to times this."""
-    other_schedules: float = 0.25
-    """Share of groups whose base schedule is linear, WSD or constant instead of cosine."""
 
 
 def draw(family: Family, runs: int, rng: np.random.Generator, config: DrawConfig) -> Draw:

@@ -59,7 +59,8 @@ class RLScheduler:
         if policy is not None and not isinstance(policy, Policy):
             policy = Policy.load(policy)
         self.optimizer, self.policy = optimizer, policy
-        self.base_lrs = [_base_rate(group) for group in optimizer.param_groups]
+        self.base_lrs: list[float] = []
+        self._bases()
         parameters = _trainable(optimizer)
         count = sum(p.numel() for p in parameters)
         self._stride = sketch_stride(count)
@@ -74,7 +75,7 @@ class RLScheduler:
         self._weights: Tensor | None = None  # sketch before the step under way
         self._gradient: Tensor | None = None
         self._stepped = False
-        self._multiplier = 0.0
+        self._offset, self._multiplier = 0.0, 0.0
         self._hooks = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
@@ -87,6 +88,11 @@ class RLScheduler:
     def due(self) -> bool:
         """Whether a decision is open: only ever True between calls when ``policy`` is None."""
         return self.controller.due
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the optimizer made a step that :meth:`step` was not yet told of."""
+        return self._stepped
 
     @property
     def latest_signals(self) -> Tensor | None:
@@ -107,10 +113,7 @@ class RLScheduler:
         self.controller.record(value, self._gradient, self._weights)
         self._weights = self._gradient = None
         self._decide_if_due()
-        on_host = self.controller.offset.device.type == "cpu"
-        if on_host or self.controller.step in self.controller.decisions:
-            self._refresh()
-        self._write()
+        self._refresh()
 
     def signals(self) -> Tensor:
         """Close the window; what the policy sees now, ``[1, NUM_SIGNALS]`` on the CPU."""
@@ -135,6 +138,15 @@ class RLScheduler:
         """Continue a saved run; base rates come from the state, never from the optimizer."""
         self.base_lrs = [float(rate) for rate in state["base_lrs"]]
         self.controller.load_state_dict(state["controller"])
+        self._offset = self.controller.offset.item()
+        self._refresh()
+
+    def release(self) -> None:
+        """Stop deciding: from now on the rate is the base schedule's."""
+        control = self.policy.control if self.policy else None
+        self.policy = Policy.keep(control)
+        self.controller.offset = torch.zeros_like(self.controller.offset)
+        self._offset = 0.0
         self._refresh()
 
     def detach(self) -> None:
@@ -143,25 +155,37 @@ class RLScheduler:
             hook.remove()
         for group, base in zip(self.optimizer.param_groups, self._bases(), strict=True):
             _set_rate(group, base)
+            group.pop("initial_lr", None)
 
     def _decide_if_due(self) -> None:
         if self.policy is not None and self.controller.due:
             self.controller.act(self.policy.act(self.signals()))
 
     def _refresh(self) -> None:
-        """Read the multiplier: free on the CPU, a synchronisation elsewhere."""
-        self._offset = float(self.controller.offset[0])
+        """Work out the coming step's multiplier and write the rates.
+
+        The offset is read back at decisions; in between only from the CPU, where it is free, so
+        a guard event on an accelerator takes effect at the next decision.
+        """
+        controller = self.controller
+        if controller.offset.device.type == "cpu" or controller.just_decided:
+            self._offset = controller.offset.item()
+        self._multiplier = controller.schedule_value * math.exp(self._offset)
         self._write()
 
     def _write(self) -> None:
-        self._multiplier = self.controller.schedule_value * math.exp(self._offset)
         for group, base in zip(self.optimizer.param_groups, self._bases(), strict=True):
             _set_rate(group, base * self._multiplier)
 
     def _bases(self) -> list[float]:
-        """Base rates; a group added later brings its own."""
+        """Base rates; a group added later brings its own.
+
+        Each is left in its group as ``initial_lr``, torch's own custom, so that a checkpoint of
+        the optimizer alone still tells what the rate was before it was scheduled.
+        """
         for group in self.optimizer.param_groups[len(self.base_lrs) :]:
             self.base_lrs.append(_base_rate(group))
+            group["initial_lr"] = self.base_lrs[-1]
         return self.base_lrs
 
     def _before_step(self, *_: object) -> None:
@@ -187,8 +211,9 @@ class RLScheduler:
                 pieces.append(dense.reshape(-1)[start :: self._stride])
         device = self.controller.offset.device
         row = torch.cat([(p.abs() if p.is_complex() else p).to(device, torch.float32) for p in pieces])
-        width = self.controller.width
-        return torch.nn.functional.pad(row[:width], (0, width - min(width, row.numel())))[None]
+        missing = self.controller.width - row.numel()  # parameters were added or frozen since
+        row = row if missing == 0 else torch.nn.functional.pad(row, (0, missing))
+        return row[None]
 
 
 def _trainable(optimizer: Optimizer) -> list[Tensor]:

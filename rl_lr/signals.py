@@ -21,7 +21,7 @@ SCHEMA = "rl-lr-signals-1"
 SKETCH = 2048
 """Most coordinates in a sketch."""
 
-SIGNALS = (
+_FAST = (
     "progress",  # t / T, in [-1, 1]
     "log_schedule",  # log s(t), over 7 nats
     "schedule_slope",  # log s at the next decision minus now, in nats
@@ -46,10 +46,25 @@ SIGNALS = (
     "gradient_change_all",  # change of log |g| since the first window
     "relative_update",  # log |u| / |w|
 )
+_AVERAGED = (
+    "loss_trend",
+    "hypergradient",
+    "own_descent",
+    "curvature",
+    "gradient_memory",
+    "straightness",
+    "window_hypergradient",
+    "window_momentum",
+    "gradient_snr",
+)
+SIGNALS = _FAST + tuple(f"{name}_slow" for name in _AVERAGED)
+"""What the policy sees, in this order; ``_slow`` is an average over about four windows, because one
+window of a short run is a noisy sample."""
 NUM_SIGNALS = len(SIGNALS)
 CLIP = 5.0
 """Every signal is clipped to ±CLIP."""
 
+_SLOWNESS = 0.75  # weight of the past in the averages
 _EPS = 1e-12
 
 
@@ -103,6 +118,8 @@ class _History:
     """[runs] float64: squared standard error of ``losses[:, 0]``."""
     log_gradient: Tensor
     """[runs, 2] float64: log |g| of the last and of the first window."""
+    slow: Tensor
+    """[runs, averages] float64: running averages of some signals, NaN before the first."""
     displacement: Tensor
     """[runs, width] float32: change of the weights over the last window."""
 
@@ -112,7 +129,7 @@ class _History:
             return torch.full((runs, *shape), math.nan, dtype=torch.float64, device=device)
 
         displacement = torch.zeros(runs, width, device=device)
-        return cls(blank(5), blank(), blank(), blank(), blank(2), displacement)
+        return cls(blank(5), blank(), blank(), blank(), blank(2), blank(len(_AVERAGED)), displacement)
 
 
 @dataclass(frozen=True)
@@ -201,11 +218,23 @@ class Signals:
         Quantities with nothing to measure (the first decision, an empty window) read 0.
         """
         columns = self._place(position) | self._losses() | self._geometry()
-        columns = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in columns.items()}
-        table = torch.stack([columns[name].to(self.device).expand(self.runs) for name in SIGNALS], dim=1)
+        table = torch.stack([self._column(columns[name]) for name in _FAST], dim=1)
+        now = table[:, [_FAST.index(name) for name in _AVERAGED]]
+        table = torch.cat((table, self._average(now)), dim=1)
         self._window = _Window.empty(self.runs, self.width, self.device)
         self._start = self._latest
         return table.nan_to_num(0.0, CLIP, -CLIP).clamp(-CLIP, CLIP).float()
+
+    def _column(self, value: Tensor | float) -> Tensor:
+        return torch.as_tensor(value, dtype=torch.float64, device=self.device).expand(self.runs)
+
+    def _average(self, now: Tensor) -> Tensor:
+        """Move the running averages towards ``now``; what is not finite leaves them as they are."""
+        slow = self._history.slow
+        now = now.where(now.isfinite(), slow).clamp(-CLIP, CLIP)
+        slow = now.where(slow.isnan(), _SLOWNESS * slow + (1.0 - _SLOWNESS) * now)
+        self._history.slow = slow
+        return slow
 
     def _place(self, position: Position) -> dict[str, Tensor | float]:
         return {

@@ -1,9 +1,12 @@
 """PPO across runs: trains a policy on thousands of short trainings and exports it."""
 
 import json
+import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,65 +20,29 @@ from stable_baselines3.common.utils import set_random_seed
 from torch import nn
 
 from rl_lr.card import model_card
-from rl_lr.config import ControlConfig
+from rl_lr.config import ControlConfig, TrainConfig
 from rl_lr.envs.batched import BatchedLearningRateEnv
 from rl_lr.envs.sb3 import SB3VecEnv
 from rl_lr.policy import Policy, write_atomically
 from rl_lr.reward import score
-from rl_lr.rollout import DrawConfig
 from rl_lr.tasks import Family, Task, resolve
 from rl_lr.tasks.families import TRAINING, mixture
 from rl_lr.validation import Validation
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """What a policy is trained with."""
+Figures = dict[str, float]
+"""What an iteration measured, by name."""
 
-    iterations: int = 60
-    """PPO iterations; each is one whole run of every environment and one update."""
-    groups: int = 12
-    """Tasks in an iteration."""
-    group_size: int = 32
-    """Runs of each task, at base rates spread over the whole range."""
-    seed: int = 0
-    """Of tasks, runs, network and exploration."""
-    learning_rate: float = 1e-3
-    """PPO's step size at the start; it falls linearly to a tenth."""
-    epochs: int = 6
-    """Passes over an iteration's decisions."""
-    minibatch: int = 2688
-    """Decisions in one gradient step."""
-    gae_lambda: float = 0.95
-    """λ of generalised advantage estimation (Schulman et al., 1506.02438, eq. 16)."""
-    entropy: float = 0.0
-    """Weight of the entropy bonus."""
-    log_std: float = -0.7
-    """Initial log standard deviation of the actions."""
-    hidden: tuple[int, ...] = (64, 64)
-    """Widths of the policy's hidden layers."""
-    validate_every: int = 10
-    """Iterations between measurements on runs kept apart."""
-    draw: DrawConfig = field(default_factory=DrawConfig)
-    """How runs are drawn."""
-    control: ControlConfig = field(default_factory=ControlConfig)
-    """Constants of the control law."""
-
-    @property
-    def runs(self) -> int:
-        """Runs in one iteration."""
-        return self.groups * self.group_size
-
-
-Progress = Callable[[int, dict[str, float]], None]
-"""Told the iterations done and the latest figures after every iteration."""
+Report = Callable[[int, Figures], None]
+"""Told the number of iterations done and the latest figures, after each one."""
 
 
 def train(
     out: str | Path,
     tasks: "Sequence[str | Task | Family] | None" = None,
     config: TrainConfig | None = None,
-    progress: Progress | None = None,
+    progress: Report | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Policy:
     """Train a policy with PPO and export it into ``out``.
 
@@ -87,6 +54,7 @@ def train(
         tasks: what to train on, each as likely as the others; None for the built-in families.
         config: sizes, seeds and PPO's settings.
         progress: called after every iteration.
+        should_stop: asked after every iteration; True makes it the last.
 
     Returns:
         The policy of the last iteration.
@@ -106,8 +74,9 @@ def train(
     policy, figures = Policy.keep(config.control), {}
     for done in range(1, config.iterations + 1):
         figures |= _iterate(model, config, done - 1)
-        measured: dict[str, float] = {}
-        if done % config.validate_every == 0 or done == config.iterations:
+        last = done == config.iterations or (should_stop is not None and should_stop())
+        measured: Figures = {}
+        if done % config.validate_every == 0 or last:
             measured = validation.measure(export_policy(model, config.control, {}, "candidate"))
             _log(model, "validation", measured)
         model.logger.dump(done)
@@ -118,6 +87,8 @@ def train(
         figures |= measured
         if progress is not None:
             progress(done, figures)
+        if last:
+            break
     policy.save(out)
     write_atomically({out / "README.md": model_card(policy).encode()})
     return policy
@@ -128,11 +99,13 @@ def _provenance(
     tasks: "Sequence[str | Task | Family] | None",
     iterations: int,
     minutes: float,
-    measured: dict[str, float],
+    measured: Figures,
 ) -> dict[str, Any]:
     names = [task if isinstance(task, str) else getattr(task, "name", repr(task)) for task in tasks or ()]
     return {
         "agent": "PPO (stable-baselines3)",
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": _commit(),
         "iterations": iterations,
         "runs": iterations * config.runs,
         "minutes": round(minutes, 1),
@@ -141,6 +114,16 @@ def _provenance(
         "validation": {name: round(value, 4) for name, value in measured.items()},
         "versions": {name: version(name) for name in ("rl-lr", "torch", "stable-baselines3")},
     }
+
+
+def _commit() -> str:
+    """The commit of the source checkout that runs, marked if it was changed; "" outside of one."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def _build(family: Family, config: TrainConfig, out: Path) -> PPO:
@@ -172,7 +155,7 @@ def _build(family: Family, config: TrainConfig, out: Path) -> PPO:
     return model
 
 
-def _iterate(model: PPO, config: TrainConfig, iteration: int) -> dict[str, float]:
+def _iterate(model: PPO, config: TrainConfig, iteration: int) -> Figures:
     """One PPO iteration: a whole episode of every run, then the update."""
     set_random_seed(int(np.random.SeedSequence([config.seed, iteration]).generate_state(1)[0]))
     remaining = 1.0 - iteration / config.iterations
@@ -197,7 +180,7 @@ class _Returns(BaseCallback):
         self._ended += [info for info in self.locals["infos"] if "final_loss" in info]
         return True
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> Figures:
         """Mean return (nats of score gained), and the share of runs that ended above their start."""
         initial = torch.tensor([info["initial_loss"] for info in self._ended])
         final = torch.tensor([info["final_loss"] for info in self._ended])
@@ -205,7 +188,7 @@ class _Returns(BaseCallback):
         return {"return": float(gained.mean()), "worse_than_start": float((gained < 0).double().mean())}
 
 
-def _log(model: PPO, group: str, figures: dict[str, float]) -> None:
+def _log(model: PPO, group: str, figures: Figures) -> None:
     for name, value in figures.items():
         model.logger.record(f"{group}/{name}", value)
 

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_lr.config import ControlConfig
+from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.policy import Policy
 from rl_lr.reward import score
-from rl_lr.rollout import Draw, DrawConfig, Rollout, draw
+from rl_lr.rollout import Draw, Rollout, draw
 from rl_lr.tasks.task import Family
 
 _BINS = ((-math.inf, -3.0, "x0.01"), (-3.0, 3.0, "x1"), (3.0, math.inf, "x100"))  # log factor, nats

@@ -95,7 +95,7 @@ def _inputs(rng: Generator, rows: int, width: int) -> Tensor:
 
 
 def _mlp(rng: Generator, inputs: int, outputs: int) -> Callable[[], nn.Module]:
-    width, depth = _integer(rng, 8, 48), int(rng.integers(1, 4))
+    width, depth = _integer(rng, 8, 160), int(rng.integers(1, 4))
     activation = networks.ACTIVATIONS[rng.integers(len(networks.ACTIVATIONS))]
     norm, residual = bool(rng.random() < 0.25), bool(rng.random() < 0.25)
     sizes = (inputs, *([width] * depth), outputs)
@@ -135,7 +135,7 @@ def coordinates(rng: Generator) -> TensorTask:
     x = torch.from_numpy(rng.uniform(-1.0, 1.0, (1024, inputs)).astype(np.float32))
     waves = 6.0 * _normal(rng, inputs, 12) * _log_uniform(rng, 0.3, 2.0)
     y = torch.sin(x @ waves + 6.3 * torch.from_numpy(rng.random(12, dtype=np.float32))) @ _normal(rng, 12, 1)
-    width, depth = _integer(rng, 12, 48), int(rng.integers(1, 4))
+    width, depth = _integer(rng, 12, 96), int(rng.integers(1, 4))
     frequency = _log_uniform(rng, 1.0, 20.0)
     activation = partial(networks.Sine, frequency) if rng.random() < 0.7 else nn.Tanh
     factory = partial(networks.mlp, (inputs, *([width] * depth), 1), activation)
@@ -146,7 +146,7 @@ def autoencoder(rng: Generator) -> TensorTask:
     """An autoencoder compresses rows that lie near a curved surface."""
     rows, width = _integer(rng, 256, 2048), _integer(rng, 8, 64)
     x = _teacher(rng, _inputs(rng, rows, int(rng.integers(2, 8))), width)
-    hidden, code = _integer(rng, 12, 48), int(rng.integers(2, 9))
+    hidden, code = _integer(rng, 12, 96), int(rng.integers(2, 9))
     activation = networks.ACTIVATIONS[rng.integers(len(networks.ACTIVATIONS))]
     factory = partial(networks.mlp, (width, hidden, code, hidden, width), activation)
     return _finish(rng, "autoencoder", factory, (x,), squared_error)
@@ -162,28 +162,49 @@ def images(rng: Generator) -> TensorTask:
         [patterns[k, 0].roll(tuple(s), (0, 1)) for k, s in zip(y.tolist(), shift.tolist(), strict=True)]
     )
     x = x + _log_uniform(rng, 0.1, 1.0) * _normal(rng, rows, size, size)
-    channels = (1, _integer(rng, 4, 8), _integer(rng, 6, 16))[: int(rng.integers(2, 4))]
+    channels = (1, _integer(rng, 4, 12), _integer(rng, 6, 24))[: int(rng.integers(2, 4))]
     activation = networks.ACTIVATIONS[rng.integers(len(networks.ACTIVATIONS))]
     norm, maximum = bool(rng.random() < 0.35), bool(rng.random() < 0.5)
     factory = partial(networks.convnet, channels, size, classes, activation, norm, maximum)
     return _finish(rng, "images", factory, (x[..., None], y), cross_entropy, batch=(8, 32))
 
 
-def sequences(rng: Generator) -> TensorTask:
-    """A small transformer or gated recurrent net models text from a random second-order source."""
-    vocabulary, length = int(rng.integers(6, 17)), int(rng.integers(6, 13))
+def _markov(rng: Generator, rows: int, length: int, vocabulary: int) -> tuple[Tensor, int]:
+    """Rows from a random second-order source over few tokens."""
+    vocabulary = min(vocabulary, 16)
     logits = 2.0 * rng.standard_normal((vocabulary, vocabulary, vocabulary))
     table = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
-    tokens = rng.integers(vocabulary, size=(1024, length))
+    tokens = rng.integers(vocabulary, size=(rows, length))
     for position in range(2, length):
         cumulative = table[tokens[:, position - 2], tokens[:, position - 1]].cumsum(axis=-1)
-        drawn = (cumulative < rng.random((1024, 1))).sum(axis=-1)
+        drawn = (cumulative < rng.random((rows, 1))).sum(axis=-1)
         tokens[:, position] = np.minimum(drawn, vocabulary - 1)
-    width = 2 * _integer(rng, 6, 12)
+    return torch.from_numpy(tokens), vocabulary
+
+
+def _words(rng: Generator, rows: int, length: int, vocabulary: int) -> tuple[Tensor, int]:
+    """Rows of running text: words of a random language, their frequencies falling as in Zipf's law."""
+    letters = rng.permutation(vocabulary - 1) + 1  # token 0 is the space
+    common = 1.0 / np.arange(1, vocabulary)
+    dictionary = [
+        np.append(rng.choice(letters, size=rng.integers(1, 9), p=common / common.sum()), 0) for _ in range(300)
+    ]
+    frequency = 1.0 / np.arange(1, 301)
+    drawn = rng.choice(300, size=rows * length // 2, p=frequency / frequency.sum())
+    text = np.concatenate([dictionary[word] for word in drawn])[: rows * length]
+    return torch.from_numpy(text.reshape(rows, length)), vocabulary
+
+
+def sequences(rng: Generator) -> TensorTask:
+    """A transformer or gated recurrent net models text from a random source."""
+    source, rows = (_markov, 1024) if rng.random() < 0.4 else (_words, 3072)
+    length = _integer(rng, 8, 24)
+    tokens, vocabulary = source(rng, rows, length, _integer(rng, 8, 96))
+    width = 4 * _integer(rng, 3, 12)
     factory: Callable[[], nn.Module] = partial(networks.Recurrent, vocabulary, width)
-    if rng.random() < 0.6:
+    if rng.random() < 0.7:
         factory = partial(networks.Transformer, vocabulary, length, width, int(rng.integers(1, 3)))
-    return _finish(rng, "sequences", factory, (torch.from_numpy(tokens),), next_token, batch=(4, 24))
+    return _finish(rng, "sequences", factory, (tokens,), next_token, batch=(4, 16))
 
 
 class Quadratic(nn.Module):

@@ -1,0 +1,46 @@
+# make demo   train a small policy, then fit two networks on real data and compare
+# make test   lint, types, tests and doctests
+# Both create .venv with the versions of constraints.txt, once. Needed beforehand: Python 3.11 or newer.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+# More than one intra-op thread makes small networks many times slower.
+export OMP_NUM_THREADS := 1
+
+.PHONY: demo test lint types bench install clean
+.DEFAULT_GOAL := test
+
+demo: $(INSTALLED)
+	$(BIN)/rl-lr demo
+
+test: lint types
+	$(BIN)/pytest --doctest-modules --pyargs rl_lr
+	$(BIN)/pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+bench: $(INSTALLED)
+	$(BIN)/rl-lr bench
+
+install: $(INSTALLED)
+
+# The stamp is written last: an interrupted install is taken up again, a finished one is left alone.
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
+	touch $@
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("rl-lr needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+
+# Caches and build leftovers only: what was installed, trained or measured stays.
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,73 @@
+"""The command line: ``rl-lr train``, ``rl-lr demo`` and ``rl-lr bench``."""
+
+import sys
+from pathlib import Path
+
+import torch
+from jsonargparse import auto_cli, set_parsing_settings
+from rich.console import Console
+
+from rl_lr.config import TrainConfig
+
+_DEFAULT = TrainConfig()
+
+
+def train_command(out: Path, task: list[str] | None = None, settings: TrainConfig = _DEFAULT) -> None:
+    """Train a policy with PPO and export it.
+
+    Args:
+        out: Folder for the policy, its model card, checkpoints and TensorBoard curves.
+        task: Names of tasks on real data to train on; left out, the built-in families.
+        settings: Sizes, seeds and PPO's settings.
+    """
+    from rl_lr.progress import training_progress
+    from rl_lr.training import train
+
+    console = Console()
+    with training_progress(console, iterations=settings.iterations) as progress:
+        train(out, task, settings, progress)
+    console.print(f"Policy: {out}\ntensorboard --logdir {out / 'tensorboard'}", highlight=False, soft_wrap=True)
+
+
+def demo_command(out: Path = Path("demo-out"), minutes: float = 2.0, steps: int = 600) -> None:
+    """Train a small policy, then fit two networks on real data under four ways of setting the rate.
+
+    Args:
+        out: Folder for the policy, TensorBoard logs, results and figure.
+        minutes: Time to train the small policy for.
+        steps: Optimizer steps of each fit.
+    """
+    from rl_lr.demo import run_demo
+
+    run_demo(out, minutes, steps)
+
+
+def bench_command(out: Path = Path("bench.json"), repetitions: int = 20) -> None:
+    """Measure engine and callback as ratios within this one run.
+
+    Args:
+        out: File for the figures, as JSON.
+        repetitions: Pairs of measurements behind each ratio.
+    """
+    from rl_lr.bench import run_bench
+
+    run_bench(out, repetitions)
+
+
+def main() -> None:
+    """Run the command line, with one intra-op thread: more make small networks many times slower."""
+    torch.set_num_threads(1)
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    commands = {"train": train_command, "demo": demo_command, "bench": bench_command}
+    try:
+        auto_cli(commands, as_positional=False)
+    except (ValueError, TypeError, OSError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        fail("interrupted")
+
+
+def fail(reason: object) -> None:
+    """Say in one line why the command ends, and end it."""
+    Console(stderr=True).print(f"[red]rl-lr:[/red] {reason}", highlight=False, soft_wrap=True)
+    sys.exit(2)

@@ -1,0 +1,65 @@
+"""``rl-lr demo``: train a small policy, then compare it and the shipped one on real networks."""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from rl_lr.config import TrainConfig
+from rl_lr.demo.fits import Arm, Fit, Workload, fit, workloads
+from rl_lr.demo.report import draw_figure, result_table
+from rl_lr.policy import Policy
+from rl_lr.progress import training_progress
+from rl_lr.training import train
+
+FACTORS = (0.01, 1.0, 100.0)
+"""What the usual rate of each network is multiplied by."""
+
+
+def run_demo(out: Path, minutes: float = 2.0, steps: int = 600, console: Console | None = None) -> list[Fit]:
+    """Train a policy for about ``minutes``, fit two networks under four arms, and show it all.
+
+    Writes into ``out``: ``policy/`` (the policy just trained), ``tensorboard/``, ``results.json``
+    and ``demo.png``. Ends by printing the line that opens TensorBoard on it.
+    """
+    console = console or Console()
+    out.mkdir(parents=True, exist_ok=True)
+    console.print(f"[bold]1. Train a small policy[/bold] on generated tasks, about {minutes:g} minutes")
+    own = _train_for(minutes, out / "policy", console)
+    arms = [
+        Arm("cosine", cosine=True),
+        Arm("constant"),
+        Arm("shipped policy", Policy.load("default")),
+        Arm("policy just trained", own),
+    ]
+    console.print("[bold]2. Fit two networks with Lightning[/bold], each from three base rates, four arms")
+    fits = _fit_all(workloads(steps), arms, out / "tensorboard", console)
+    (out / "results.json").write_text(json.dumps([asdict(one) for one in fits]))
+    draw_figure(fits, out / "demo.png")
+    console.print(result_table(fits))
+    console.print(f"Curves: {out / 'demo.png'}")
+    console.print(f"tensorboard --logdir {out / 'tensorboard'}", highlight=False, soft_wrap=True)
+    return fits
+
+
+def _train_for(minutes: float, out: Path, console: Console) -> Policy:
+    """A policy trained for about that long: iterations go on until the time is used."""
+    config = TrainConfig(iterations=200, groups=6, group_size=24, minibatch=2016, validate_every=200)
+    deadline = time.monotonic() + 60 * minutes
+    with training_progress(console, seconds=60 * minutes) as progress:
+        return train(out, config=config, progress=progress, should_stop=lambda: time.monotonic() > deadline)
+
+
+def _fit_all(loads: list[Workload], arms: list[Arm], log_dir: Path, console: Console) -> list[Fit]:
+    jobs = [(load, factor, arm) for load in loads for factor in FACTORS for arm in arms]
+    fits = []
+    with Progress(console=console) as progress:
+        bar = progress.add_task("fits", total=len(jobs))
+        for load, factor, arm in jobs:
+            progress.update(bar, description=f"{load.name}, rate ×{factor:g}, {arm.name}")
+            fits.append(fit(load, arm, factor, log_dir))
+            progress.advance(bar)
+    return fits

@@ -1,0 +1,35 @@
+"""A progress bar for policy training."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from rl_lr.training import Figures, Report
+
+
+@contextmanager
+def training_progress(
+    console: Console, iterations: int | None = None, seconds: float | None = None
+) -> Iterator[Report]:
+    """A bar over ``iterations``, or over ``seconds``; yields what :func:`rl_lr.train` reports to."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        TextColumn("of which left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("iteration 0", total=iterations or seconds, figures="")
+
+        def report(iteration: int, figures: Figures) -> None:
+            shown = f"return {figures['return']:.2f}, {figures['decisions_per_second']:.0f} decisions/s"
+            if "regret_to_same_rate" in figures:
+                shown += f", against cosine {figures['regret_to_same_rate']:+.2f} nats"
+            done = iteration if iterations else min(seconds or 0.0, bar.tasks[task].elapsed or 0.0)
+            bar.update(task, completed=done, description=f"iteration {iteration}", figures=shown)
+
+        yield report

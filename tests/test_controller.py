@@ -1,0 +1,186 @@
+"""The control law, the guard, and saving in mid-run."""
+
+import io
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rl_lr.config import ControlConfig
+from rl_lr.controller import Controller
+from rl_lr.schedules import base_schedule
+
+T = 1000  # the decision grid starts 0, 4, 8; its last windows are 22 steps long
+CUT = math.log(10.0)
+
+
+def advance(controller: Controller, loss: Tensor, steps: int, action: float = 0.0) -> None:
+    """Record ``steps`` equal losses; wherever a decision is due, act."""
+    for _ in range(steps):
+        if controller.due:
+            controller.signals()
+            controller.act(torch.full((len(loss),), action))
+        controller.record(loss)
+
+
+def settled(losses: list[float], steps: int = 910) -> Controller:
+    """A controller in the middle of a long window, its first window at ``losses``."""
+    controller = Controller(len(losses), 1, T)
+    advance(controller, torch.tensor(losses), steps)
+    return controller
+
+
+def offset(controller: Controller) -> float:
+    return float(controller.offset[0])
+
+
+@given(st.lists(st.floats(-3.0, 3.0), min_size=1, max_size=12))
+def test_rates_follow_the_control_law(actions: list[float]) -> None:
+    config = ControlConfig(step=0.7, bound=2.0)
+    controller, expected = Controller(1, 1, 12, "linear", config), 0.0
+    for step, action in enumerate(actions):
+        assert controller.due
+        controller.signals()
+        controller.act(torch.tensor([action], dtype=torch.float64))
+        expected = min(max(expected + 0.7 * min(max(action, -1.0), 1.0), -2.0), 2.0)
+        rate = base_schedule(step, 12, "linear", config) * math.exp(expected)
+        assert float(controller.rates()) == pytest.approx(rate, rel=1e-12)
+        controller.record(torch.ones(1))
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_the_offset_stops_at_its_bound(sign: float) -> None:
+    controller = Controller(1, 1, T)
+    for _ in range(20):
+        controller.act(torch.tensor([sign]))
+    assert offset(controller) == sign * 8.0
+
+
+@pytest.mark.parametrize("action", [math.nan, math.inf, -math.inf])
+def test_a_non_finite_action_keeps_the_offset(action: float) -> None:
+    controller = Controller(2, 1, T)
+    controller.act(torch.tensor([0.5, 0.5]))
+    controller.act(torch.tensor([action, 0.25]))
+    assert controller.offset.tolist() == [0.5, 0.75]
+    assert controller.last_action.tolist() == [0.0, 0.25]
+
+
+def test_a_decision_is_due_once_at_each_step_of_the_grid() -> None:
+    controller, due = Controller(1, 1, 200), []
+    for step in range(210):
+        if controller.due:
+            due.append(step)
+            controller.act(torch.zeros(1))
+            assert controller.just_decided
+            assert not controller.due
+        controller.record(torch.ones(1))
+    assert tuple(due) == controller.decisions
+
+
+@pytest.mark.parametrize("total_steps", [T, 3000, 100_000])
+def test_a_window_of_any_length_is_measured_in_a_few_dozen_steps(total_steps: int) -> None:
+    controller, measured = Controller(1, 1, total_steps), []
+    for step in range(*controller.decisions[-2:]):
+        controller.step = step
+        measured.append(controller.measures)
+    assert measured[:2] == [True, True]
+    assert 20 <= sum(measured) <= 48
+
+
+def test_the_guard_cuts_only_the_run_whose_loss_exploded() -> None:
+    controller = settled([1.0, 1.0, -2.0, -2.0])
+    controller.record(torch.tensor([3.9, 4.1, 3.9, 4.1]))
+    assert controller.offset.tolist() == pytest.approx([0.0, -CUT, 0.0, -CUT])
+    assert controller.guard_events.tolist() == [0, 1, 0, 1]
+    assert not controller.diverged.any()
+
+
+def test_the_guard_cuts_again_only_when_the_loss_grew_further() -> None:
+    controller = settled([1.0])
+    for loss, cuts in ((100.0, 1), (100.0, 1), (140.0, 1), (160.0, 2), (160.0, 2)):
+        controller.record(torch.tensor([loss]))
+        assert int(controller.guard_events) == cuts
+    assert offset(controller) == pytest.approx(-2 * CUT)
+
+
+def test_a_decision_does_not_make_the_guard_cut_the_same_loss_again() -> None:
+    controller = settled([1.0])
+    advance(controller, torch.tensor([100.0]), 60)
+    assert int(controller.guard_events) == 1
+
+
+def test_the_guard_cuts_a_second_explosion_after_the_loss_recovered() -> None:
+    controller = settled([1.0])
+    for loss, steps in ((100.0, 1), (1.0, 60), (100.0, 1)):
+        advance(controller, torch.tensor([loss]), steps)
+    assert int(controller.guard_events) == 2
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_a_non_finite_loss_cuts_at_once_and_never_below_the_bound(loss: float) -> None:
+    controller = Controller(2, 1, T)
+    controller.record(torch.tensor([loss, 1.0]))
+    assert controller.offset.tolist() == pytest.approx([-CUT, 0.0])
+    assert controller.diverged.tolist() == [True, False]
+    for _ in range(9):
+        controller.record(torch.tensor([loss, 1.0]))
+    assert controller.offset.tolist() == [-8.0, 0.0]
+    assert controller.guard_events.tolist() == [10, 0]
+
+
+def drive(controller: Controller, steps: range) -> list[Tensor]:
+    """A run that depends on everything the controller keeps: its rates and signals come back."""
+    seen = []
+    for step in steps:
+        if controller.due:
+            seen.append(controller.signals())
+            controller.act(seen[-1][:, 7:13].sum(dim=1) / 4)
+        seen.append(controller.rates())
+        generator = torch.Generator().manual_seed(step)
+        grad, weights = torch.randn(2, 2, 5, generator=generator).unbind()
+        loss = torch.rand(2, generator=generator) * (50.0 if step % 29 == 28 else 1.0)
+        wanted = controller.measures
+        controller.record(loss, grad if wanted else None, weights if wanted else None)
+    return seen
+
+
+@pytest.mark.parametrize("cut", [0, 1, 4, 57, 130])
+def test_a_saved_run_continues_bit_for_bit(cut: int) -> None:
+    one, two = Controller(2, 5, 200), Controller(2, 5, 200)
+    drive(one, range(cut))
+    buffer = io.BytesIO()
+    torch.save(one.state_dict(), buffer)
+    buffer.seek(0)
+    two.load_state_dict(torch.load(buffer, weights_only=True))
+    expected, found = drive(one, range(cut, 200)), drive(two, range(cut, 200))
+    assert len(found) == len(expected)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert torch.equal(one.guard_events, two.guard_events)
+    assert one.guard_events.sum() > 0
+
+
+def test_a_state_in_memory_is_not_changed_by_later_steps() -> None:
+    one, two = Controller(2, 5, 200), Controller(2, 5, 200)
+    drive(one, range(57))
+    state = one.state_dict()
+    expected = drive(one, range(57, 200))
+    two.load_state_dict(state)
+    assert all(torch.equal(a, b) for a, b in zip(drive(two, range(57, 200)), expected, strict=True))
+
+
+@pytest.mark.parametrize("total_steps", [0, -1])
+def test_a_horizon_below_one_is_refused(total_steps: int) -> None:
+    with pytest.raises(ValueError, match="total_steps"):
+        Controller(1, 1, total_steps)
+
+
+@pytest.mark.parametrize(
+    ("other", "match"),
+    [(Controller(1, 1, 99), "total_steps=100"), (Controller(1, 1, 100, "wsd"), "schedule")],
+)
+def test_a_state_of_another_horizon_or_schedule_is_refused(other: Controller, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        other.load_state_dict(Controller(1, 1, 100).state_dict())
