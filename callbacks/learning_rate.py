@@ -56,7 +56,9 @@ class RLLearningRate(Callback):
         on_error: Literal["fallback", "raise"] = "fallback",
     ) -> None:
         if total_steps is not None and total_steps < 1:
-            raise ValueError(f"total_steps is {total_steps}: give the optimizer steps of the fit, at least 1.")
+            raise ValueError(
+                f"total_steps is {total_steps}: give the optimizer steps of the fit, at least 1."
+            )
         if on_conflict not in ("raise", "override"):
             raise ValueError(f"on_conflict is {on_conflict!r}: choose 'raise' or 'override'.")
         if on_error not in ("fallback", "raise"):
@@ -178,7 +180,9 @@ class RLLearningRate(Callback):
 
 
 def _loss_of(outputs: Any) -> Tensor:
-    loss = outputs if isinstance(outputs, Tensor) else outputs.get("loss") if isinstance(outputs, dict) else None
+    loss = (
+        outputs if isinstance(outputs, Tensor) else outputs.get("loss") if isinstance(outputs, dict) else None
+    )
     if not isinstance(loss, Tensor):
         raise MisconfigurationException(
             "RLLearningRate needs the training loss: return it from training_step, as a tensor or under 'loss'."

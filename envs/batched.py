@@ -90,7 +90,9 @@ class BatchedLearningRateEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32],
         if not self._groups:
             raise gym.error.ResetNeeded("Call reset before step.")
         moves = torch.as_tensor(np.asarray(actions, np.float32).reshape(-1)).split(self.group_size)
-        rewards = [group.advance(move.to(self._device)) for group, move in zip(self._groups, moves, strict=True)]
+        rewards = [
+            group.advance(move.to(self._device)) for group, move in zip(self._groups, moves, strict=True)
+        ]
         reward = torch.cat(rewards).cpu().numpy()
         done = np.full(self.num_envs, self._groups[0].done)
         infos: dict[str, Any] = {}

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.engine import Batches, build_objective
 from rl_lr.envs.spaces import action_space, observation_space
-from rl_lr.policy import Policy
 from rl_lr.reward import score
 from rl_lr.rollout import Draw, draw
 from rl_lr.scheduler import RLScheduler

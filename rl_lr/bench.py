@@ -22,7 +22,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from rl_lr.callbacks import RLLearningRate
 from rl_lr.demo.fits import quiet_trainer
-
 from rl_lr.optimizers import OptimizerSpec
 from rl_lr.policy import Policy
 from rl_lr.rollout import Draw, Rollout
@@ -63,12 +62,18 @@ def run_bench(out: Path, repetitions: int) -> list[Ratio]:
     for ratio in results:
         table.add_row(ratio.name, *(f"{x:.3g}" for x in (ratio.median, ratio.low, ratio.high)), ratio.wanted)
     console.print(table)
-    machine = {"processor": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    machine = {
+        "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
     out.write_text(json.dumps({"machine": machine, "ratios": [vars(ratio) for ratio in results]}, indent=2))
     return results
 
 
-def paired(name: str, wanted: str, ours: Callable[[], float], theirs: Callable[[], float], repetitions: int) -> Ratio:
+def paired(
+    name: str, wanted: str, ours: Callable[[], float], theirs: Callable[[], float], repetitions: int
+) -> Ratio:
     """The ratio ours / theirs of two measurements taken in turn, ``repetitions`` times after a warm-up."""
     ours(), theirs()
     ratios = [ours() / theirs() for _ in track(range(repetitions), description=name)]
@@ -120,7 +125,9 @@ def _engine_against_loop(repetitions: int) -> Ratio:
             optimizer.step()
         return steps / (time.perf_counter() - begin)
 
-    return paired(f"engine / plain loop, {RUNS} MLPs 64-32-10, signals on", "≥ 15", stacked, plain, repetitions)
+    return paired(
+        f"engine / plain loop, {RUNS} MLPs 64-32-10, signals on", "≥ 15", stacked, plain, repetitions
+    )
 
 
 def _wide_mlp(width: int) -> nn.Module:

@@ -26,7 +26,9 @@ def train_command(out: Path, task: list[str] | None = None, settings: TrainConfi
     console = Console()
     with training_progress(console, iterations=settings.iterations) as progress:
         train(out, task, settings, progress)
-    console.print(f"Policy: {out}\ntensorboard --logdir {out / 'tensorboard'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Policy: {out}\ntensorboard --logdir {out / 'tensorboard'}", highlight=False, soft_wrap=True
+    )
 
 
 def demo_command(out: Path = Path("demo-out"), minutes: float = 2.0, steps: int = 600) -> None:

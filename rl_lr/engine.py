@@ -32,8 +32,12 @@ class Objective(nn.Module):
         """The task's loss, checked to be a scalar."""
         loss = self.task.loss(self.model, *batch)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
-            got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise ValueError(f"The loss of task {self.task.name!r} must be a scalar tensor, got {got}: reduce it, e.g. by .mean().")
+            got = (
+                f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            )
+            raise ValueError(
+                f"The loss of task {self.task.name!r} must be a scalar tensor, got {got}: reduce it, e.g. by .mean()."
+            )
         return loss.reshape(())
 
 

@@ -186,7 +186,9 @@ def _read(path: Path, limit: int) -> bytes:
             f"{WEIGHTS_FILE} and {CONFIG_FILE}; copy the whole folder."
         ) from error
     if len(content) > limit:
-        raise PolicyFileError(f"{path} is larger than {limit} bytes, so it is no policy of rl-lr: check the path.")
+        raise PolicyFileError(
+            f"{path} is larger than {limit} bytes, so it is no policy of rl-lr: check the path."
+        )
     return content
 
 
@@ -198,7 +200,9 @@ def _parse_config(content: bytes, folder: Path) -> dict[str, Any]:
             f"{folder / CONFIG_FILE} is not JSON ({type(error).__name__}): copy the policy folder again."
         ) from error
     if not isinstance(config, dict) or not isinstance(config.get("schema"), str):
-        raise PolicyFileError(f"{folder / CONFIG_FILE} does not describe a policy: check that the folder is the right one.")
+        raise PolicyFileError(
+            f"{folder / CONFIG_FILE} does not describe a policy: check that the folder is the right one."
+        )
     if config["schema"] != SCHEMA or config.get("signals") != list(SIGNALS):
         raise PolicyFileError(
             f"The policy in {folder} was trained on signals {config['schema']!r} {config.get('signals')}, this "
@@ -221,7 +225,11 @@ def _parse_layers(content: bytes, hidden: Any, folder: Path) -> tuple[tuple[Tens
             weight, bias = tensors.pop(f"layers.{index}.weight"), tensors.pop(f"layers.{index}.bias")
             if weight.shape != (fan_out, fan_in) or bias.shape != (fan_out,):
                 raise ValueError(f"layer {index} has shape {tuple(weight.shape)}")
-            if not (weight.dtype == bias.dtype == torch.float32 and weight.isfinite().all() and bias.isfinite().all()):
+            if not (
+                weight.dtype == bias.dtype == torch.float32
+                and weight.isfinite().all()
+                and bias.isfinite().all()
+            ):
                 raise ValueError(f"layer {index} is not finite float32")
             layers.append((weight, bias))
         if tensors:

@@ -1,6 +1,5 @@
 """What a policy is paid: how far the training objective has come."""
 
-import torch
 from torch import Tensor
 
 FLOOR = 0.003

@@ -39,7 +39,9 @@ def draw(family: Family, runs: int, rng: np.random.Generator, config: DrawConfig
     total_steps = round(float(np.exp(rng.uniform(low, high))))
     position = (rng.permutation(runs) + rng.random(runs)) / runs
     factors = config.misfactor ** (2.0 * position - 1.0)
-    schedule = str(rng.choice(("linear", "wsd", "constant"))) if rng.random() < config.other_schedules else "cosine"
+    schedule = (
+        str(rng.choice(("linear", "wsd", "constant"))) if rng.random() < config.other_schedules else "cosine"
+    )
     seeds = tuple(int(seed) for seed in rng.integers(2**31, size=runs))
     return Draw(task, seeds, tuple(task.optimizer.lr * factors), total_steps, schedule)
 
@@ -56,7 +58,9 @@ class Rollout:
     First :meth:`signals` tells what the policy sees, then :meth:`advance` acts and runs on.
     """
 
-    def __init__(self, drawn: Draw, config: ControlConfig | None = None, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, drawn: Draw, config: ControlConfig | None = None, device: torch.device | str = "cpu"
+    ) -> None:
         self.draw = drawn
         self.engine = Engine(drawn.task, drawn.seeds, device)
         self.controller = Controller(

@@ -109,7 +109,9 @@ class RLScheduler:
         self._stepped = False
         value = torch.as_tensor(loss).detach().reshape(-1)
         if value.numel() != 1:
-            raise ValueError(f"scheduler.step needs one scalar loss, got shape {tuple(torch.as_tensor(loss).shape)}.")
+            raise ValueError(
+                f"scheduler.step needs one scalar loss, got shape {tuple(torch.as_tensor(loss).shape)}."
+            )
         self.controller.record(value, self._gradient, self._weights)
         self._weights = self._gradient = None
         self._decide_if_due()
@@ -232,7 +234,9 @@ def _base_rate(group: dict[str, Any]) -> float:
     """The base rate of a group: its ``initial_lr`` where a scheduler left one, else its ``lr``."""
     rate = float(group.get("initial_lr", group["lr"]))
     if not (math.isfinite(rate) and rate > 0.0):
-        raise ValueError(f"The base learning rate of a parameter group is {rate}: give the optimizer a positive lr.")
+        raise ValueError(
+            f"The base learning rate of a parameter group is {rate}: give the optimizer a positive lr."
+        )
     return rate
 
 

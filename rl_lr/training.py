@@ -29,7 +29,6 @@ from rl_lr.tasks import Family, Task, resolve
 from rl_lr.tasks.families import TRAINING, mixture
 from rl_lr.validation import Validation
 
-
 Figures = dict[str, float]
 """What an iteration measured, by name."""
 
@@ -62,16 +61,19 @@ def train(
     config, out = config or TrainConfig(), Path(out)
     families = TRAINING if tasks is None else tuple((resolve(task), 1.0) for task in tasks)
     if not families:
-        raise ValueError("No task to train on: name at least one, or leave tasks out for the built-in families.")
+        raise ValueError(
+            "No task to train on: name at least one, or leave tasks out for the built-in families."
+        )
 
     def family(rng: np.random.Generator) -> Task:
         return mixture(rng, families)
 
     out.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
+    start, origin = time.monotonic(), _origin(config, tasks)
     model = _build(family, config, out)
     validation = Validation(family, config.draw, config.control, seed=config.seed)
-    policy, figures = Policy.keep(config.control), {}
+    policy = Policy.keep(config.control)
+    figures: Figures = {}
     for done in range(1, config.iterations + 1):
         figures |= _iterate(model, config, done - 1)
         last = done == config.iterations or (should_stop is not None and should_stop())
@@ -81,7 +83,7 @@ def train(
             _log(model, "validation", measured)
         model.logger.dump(done)
         minutes = (time.monotonic() - start) / 60
-        provenance = _provenance(config, tasks, done, minutes, measured)
+        provenance = origin | _progress(config, done, minutes, measured)
         policy = export_policy(model, config.control, provenance, str(out))
         policy.save(out / "checkpoints" / f"{done:05d}")
         figures |= measured
@@ -94,25 +96,26 @@ def train(
     return policy
 
 
-def _provenance(
-    config: TrainConfig,
-    tasks: "Sequence[str | Task | Family] | None",
-    iterations: int,
-    minutes: float,
-    measured: Figures,
-) -> dict[str, Any]:
+def _origin(config: TrainConfig, tasks: "Sequence[str | Task | Family] | None") -> dict[str, Any]:
+    """What is known of a policy before its training begins."""
     names = [task if isinstance(task, str) else getattr(task, "name", repr(task)) for task in tasks or ()]
     return {
         "agent": "PPO (stable-baselines3)",
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
+        "tasks": names or "built-in training families",
+        "settings": asdict(config),
+        "versions": {name: version(name) for name in ("rl-lr", "torch", "stable-baselines3")},
+    }
+
+
+def _progress(config: TrainConfig, iterations: int, minutes: float, measured: Figures) -> dict[str, Any]:
+    """What training has come to."""
+    return {
         "iterations": iterations,
         "runs": iterations * config.runs,
         "minutes": round(minutes, 1),
-        "tasks": names or "built-in training families",
-        "settings": asdict(config),
         "validation": {name: round(value, 4) for name, value in measured.items()},
-        "versions": {name: version(name) for name in ("rl-lr", "torch", "stable-baselines3")},
     }
 
 

@@ -55,7 +55,9 @@ class Validation:
         own = [final_scores(drawn, policy) for drawn in self._draws]
         same = torch.cat([mine - base for mine, base in zip(own, self._base, strict=True)])
         best = torch.cat([mine - base.min() for mine, base in zip(own, self._base, strict=True)])
-        factor = torch.cat([torch.tensor(d.base_lrs).log() - math.log(d.task.optimizer.lr) for d in self._draws])
+        factor = torch.cat(
+            [torch.tensor(d.base_lrs).log() - math.log(d.task.optimizer.lr) for d in self._draws]
+        )
         figures = {
             "regret_to_same_rate": float(same.mean()),
             "regret_to_best_rate": float(best.mean()),

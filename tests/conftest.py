@@ -33,7 +33,7 @@ def make_policy() -> Callable[[int], Policy]:
         sizes = (NUM_SIGNALS, 8, 6, 1)
         layers = tuple(
             (
-                torch.randn(fan_out, fan_in, generator=generator) / fan_in**0.5,
+                2 * torch.randn(fan_out, fan_in, generator=generator) / fan_in**0.5,
                 torch.randn(fan_out, generator=generator) / 4,
             )
             for fan_in, fan_out in pairwise(sizes)

@@ -73,7 +73,8 @@ def test_wheel_holds_every_module(wheel: zipfile.ZipFile) -> None:
 def test_wheel_holds_data_and_licence(wheel: zipfile.ZipFile) -> None:
     names = wheel.namelist()
     policies = {name.as_posix() for name in repository_files() if name.parts[:2] == ("rl_lr", "policies")}
-    assert {"rl_lr/policies/default/model.safetensors", "rl_lr/policies/default/config.json"} <= policies
+    shipped = {f"rl_lr/policies/default/{name}" for name in ("model.safetensors", "config.json", "README.md")}
+    assert shipped <= policies
     assert policies | {"rl_lr/py.typed"} <= set(names)
     assert any(re.fullmatch(r"rl_lr-[^/]+\.dist-info/licenses/LICENSE", name) for name in names)
 
@@ -90,7 +91,7 @@ def test_version_has_one_source() -> None:
 @in_checkout
 def test_no_file_names_a_path_of_a_machine() -> None:
     path = re.compile(
-        rb"(?:(?<![\w./~-])|file://)/(?:home|root|Users|work|opt|srv|mnt|tmp)/\w|\b[A-Z]:\\Users\\"
+        rb"(?:(?<![\w./~-])|file://)/(?:home|root|Users|work|opt|srv|mnt|tmp)/\w[\w./-]*|\b[A-Z]:\\Users\\"
     )
     hits = {
         f"{name}: {match[0].decode()}"

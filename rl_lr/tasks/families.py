@@ -187,7 +187,8 @@ def _words(rng: Generator, rows: int, length: int, vocabulary: int) -> tuple[Ten
     letters = rng.permutation(vocabulary - 1) + 1  # token 0 is the space
     common = 1.0 / np.arange(1, vocabulary)
     dictionary = [
-        np.append(rng.choice(letters, size=rng.integers(1, 9), p=common / common.sum()), 0) for _ in range(300)
+        np.append(rng.choice(letters, size=rng.integers(1, 9), p=common / common.sum()), 0)
+        for _ in range(300)
     ]
     frequency = 1.0 / np.arange(1, 301)
     drawn = rng.choice(300, size=rows * length // 2, p=frequency / frequency.sum())

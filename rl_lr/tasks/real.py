@@ -83,7 +83,9 @@ def _diabetes() -> TensorTask:
     x, y = (x - x.mean(0)) / x.std(0), (y[:, None] - y.mean()) / y.std()
     factory = partial(networks.mlp, (10, 32, 1), nn.Tanh)
     spec = OptimizerSpec("sgd", lr=0.05)
-    return TensorTask("diabetes-mlp", spec, 16, factory, (x[:354], y[:354]), squared_error, (x[354:], y[354:]))
+    return TensorTask(
+        "diabetes-mlp", spec, 16, factory, (x[:354], y[:354]), squared_error, (x[354:], y[354:])
+    )
 
 
 def _source_transformer() -> TensorTask:
@@ -110,5 +112,7 @@ def real_task(name: str) -> TensorTask:
         ValueError: if there is none of that name.
     """
     if name not in REAL:
-        raise ValueError(f"There is no task {name!r}: choose one of {', '.join(REAL)}, or pass a Task object.")
+        raise ValueError(
+            f"There is no task {name!r}: choose one of {', '.join(REAL)}, or pass a Task object."
+        )
     return REAL[name]()

@@ -1,0 +1,52 @@
+"""What a policy is paid."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rl_lr.reward import FLOOR, WORST, score
+
+WORST_SCORE = math.log(WORST + FLOOR)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [(4.0, math.log(1 + FLOOR)), (2.0, math.log(0.5 + FLOOR)), (0.0, math.log(FLOOR)), (40.0, WORST_SCORE)],
+)
+def test_the_score_is_the_log_of_the_floored_ratio(loss: float, expected: float) -> None:
+    assert float(score(torch.tensor(loss), torch.tensor(4.0))) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, 1e30, 41.0])
+def test_a_diverged_run_scores_worst(loss: float) -> None:
+    assert float(score(torch.tensor(loss), torch.tensor(4.0))) == pytest.approx(WORST_SCORE, rel=1e-6)
+
+
+def test_below_the_floor_progress_hardly_counts() -> None:
+    scores = score(torch.tensor([1.0, 0.1, 0.01, 1e-4, 1e-6]), torch.tensor(1.0))
+    gains = -scores.diff()
+    assert gains[0] > 2.0
+    assert gains[-1] < 0.05
+    assert (gains > 0).all()
+
+
+def test_the_rewards_of_a_run_sum_to_its_final_result() -> None:
+    losses = torch.tensor([3.0, 5.0, math.inf, 1.0, 0.2, 0.4], dtype=torch.float64)
+    scores = score(losses, losses[0])
+    rewards = scores[:-1] - scores[1:]
+    assert float(rewards.sum()) == pytest.approx(-math.log(0.4 / 3.0 + FLOOR) + math.log(1 + FLOOR))
+
+
+@given(st.floats(), st.floats())
+def test_any_losses_score_between_the_floor_and_the_worst(loss: float, initial: float) -> None:
+    value = score(*torch.tensor([loss, initial], dtype=torch.float64))
+    assert math.log(FLOOR) - 1e-9 <= float(value) <= WORST_SCORE + 1e-9
+
+
+@given(st.floats(1e-3, 1e3), st.floats(0, 1e3), st.floats(0, 1e3))
+def test_a_lower_loss_never_scores_worse(initial: float, one: float, other: float) -> None:
+    low, high = score(torch.tensor(sorted((one, other)), dtype=torch.float64), torch.tensor(initial))
+    assert low <= high
