@@ -4,9 +4,9 @@ import math
 from typing import Any, Literal
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.utilities.rank_zero import rank_zero_warn
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
@@ -69,6 +69,7 @@ class RLLearningRate(Callback):
         self.on_conflict, self.on_error = on_conflict, on_error
         self.scheduler: RLScheduler | None = None
         self._restored: dict[str, Any] | None = None
+        self._final: dict[str, Any] = {}  # state at the end of the latest fit
         self._losses: list[Tensor] = []  # of the accumulation window under way
 
     @override
@@ -102,7 +103,7 @@ class RLLearningRate(Callback):
         loss = torch.stack(self._losses).mean()
         self._losses = []
         if trainer.world_size > 1:  # every rank must decide on the same numbers
-            loss = trainer.strategy.reduce(loss, reduce_op="mean")  # type: ignore[assignment]
+            loss = trainer.strategy.reduce(loss, reduce_op="mean")
         try:
             scheduler.step(loss)
         except Exception as error:
@@ -116,13 +117,14 @@ class RLLearningRate(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let go of the optimizer, however the fit ended."""
         if self.scheduler is not None:
+            self._final = self.scheduler.state_dict()
             self.scheduler.detach()
             self.scheduler = None
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """The scheduler's state as plain types and tensors."""
-        return {} if self.scheduler is None else self.scheduler.state_dict()
+        """The scheduler's state as plain types and tensors; after a fit, that of its end."""
+        return self._final if self.scheduler is None else self.scheduler.state_dict()
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

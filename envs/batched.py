@@ -59,7 +59,7 @@ class BatchedLearningRateEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32],
                 f"min_steps={self.config.min_steps} is shorter than the {self.control.decision_count} decisions "
                 f"of a run: choose horizons of at least that many steps."
             )
-        self._family: Family = mixture if task is None else resolve(task)
+        self._family = resolve(task or mixture)
         self._device = device
         self.single_observation_space, self.single_action_space = observation_space(), action_space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -89,7 +89,7 @@ class BatchedLearningRateEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32],
         """Act in every run and go on to the next decision."""
         if not self._groups:
             raise gym.error.ResetNeeded("Call reset before step.")
-        moves = torch.as_tensor(np.asarray(actions, np.float32).reshape(-1)).split(self.group_size)
+        moves = torch.split(torch.as_tensor(np.asarray(actions, np.float32).reshape(-1)), self.group_size)
         rewards = [
             group.advance(move.to(self._device)) for group, move in zip(self._groups, moves, strict=True)
         ]

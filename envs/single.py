@@ -42,7 +42,7 @@ class LearningRateEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     ) -> None:
         self.observation_space, self.action_space = observation_space(), action_space()
         self.config, self.control = config or DrawConfig(), control or ControlConfig()
-        self._family: Family = mixture if task is None else resolve(task)
+        self._family = resolve(task or mixture)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -87,7 +87,7 @@ class LearningRateEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     def _train_one(self) -> torch.Tensor:
         batch = (rows[0] for rows in self._batches.next())
         self.optimizer.zero_grad()
-        loss = self.objective(*batch)
+        loss: torch.Tensor = self.objective(*batch)
         loss.backward()
         self.optimizer.step()
         self.scheduler.step(loss)

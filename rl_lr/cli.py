@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse import auto_cli, set_parsing_settings
@@ -60,7 +61,7 @@ def main() -> None:
     """Run the command line, with one intra-op thread: more make small networks many times slower."""
     torch.set_num_threads(1)
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    commands = {"train": train_command, "demo": demo_command, "bench": bench_command}
+    commands: dict[str, Any] = {"train": train_command, "demo": demo_command, "bench": bench_command}
     try:
         auto_cli(commands, as_positional=False)
     except (ValueError, TypeError, OSError) as error:

@@ -72,7 +72,7 @@ class TrainConfig:
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the policy's hidden layers."""
     validate_every: int = 10
-    """Iterations between measurements on runs kept apart."""
+    """Iterations between measurements on runs kept apart; the last one is always measured. 0: never."""
     draw: DrawConfig = field(default_factory=DrawConfig)
     """How runs are drawn."""
     control: ControlConfig = field(default_factory=ControlConfig)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rl_lr.config import ControlConfig
-from rl_lr.schedules import base_schedule, check_schedule, decision_steps, warmup_steps
+from rl_lr.schedules import BaseSchedule, base_schedule, check_schedule, decision_steps, warmup_steps
 from rl_lr.signals import Position, Signals
 
 MEASURED_PER_WINDOW = 16
@@ -53,7 +53,7 @@ class Controller:
         runs: int,
         width: int,
         total_steps: int,
-        schedule: str = "cosine",
+        schedule: BaseSchedule = "cosine",
         config: ControlConfig | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -170,10 +170,10 @@ class Controller:
             "schedule": self.schedule,
             "step": self.step,
             "decided": self._decided,
-            "offset": self.offset,
-            "last_action": self.last_action,
-            "guard_events": self.guard_events,
-            "alarm": self._alarm,
+            "offset": self.offset.clone(),
+            "last_action": self.last_action.clone(),
+            "guard_events": self.guard_events.clone(),
+            "alarm": self._alarm.clone(),
             "signals": self._signals.state_dict(),
         }
 

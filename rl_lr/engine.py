@@ -101,7 +101,7 @@ class Engine:
         self.weights = torch.stack(
             [torch.cat([p.detach().reshape(-1) for p in o.parameters()]) for o in objectives]
         ).to(device)
-        pieces = self.weights.split([p.numel() for p in named.values()], dim=1)
+        pieces = torch.split(self.weights, [p.numel() for p in named.values()], dim=1)
         self._parameters = {
             name: piece.view(self.runs, *p.shape)
             for (name, p), piece in zip(named.items(), pieces, strict=True)

@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ def _parse_layers(content: bytes, hidden: Any, folder: Path) -> tuple[tuple[Tens
         tensors = safetensors.torch.load(content)
         sizes = [NUM_SIGNALS, *(int(size) for size in hidden), 1]
         layers = []
-        for index, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
             weight, bias = tensors.pop(f"layers.{index}.weight"), tensors.pop(f"layers.{index}.bias")
             if weight.shape != (fan_out, fan_in) or bias.shape != (fan_out,):
                 raise ValueError(f"layer {index} has shape {tuple(weight.shape)}")

@@ -21,6 +21,7 @@ def score(loss: Tensor, initial: Tensor) -> Tensor:
     decision is the score's drop until the next one; with a discount of 1 the sum over a run is
     its final result, so a policy gains nothing from looking good early.
 
+    >>> import torch
     >>> score(torch.tensor([1.0, 0.1, 0.0, float("nan")]), torch.tensor(1.0)).round(decimals=2).tolist()
     [0.0, -2.27, -5.81, 2.3]
     """

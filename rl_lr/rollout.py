@@ -10,6 +10,7 @@ from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.controller import Controller
 from rl_lr.engine import Engine
 from rl_lr.reward import score
+from rl_lr.schedules import BaseSchedule
 from rl_lr.tasks.task import Family, Task
 
 
@@ -25,8 +26,11 @@ class Draw:
     """Base rate of each run."""
     total_steps: int
     """Horizon, in optimizer steps."""
-    schedule: str = "cosine"
+    schedule: BaseSchedule = "cosine"
     """Base schedule."""
+
+
+_OTHER_SCHEDULES: tuple[BaseSchedule, ...] = ("linear", "wsd", "constant")
 
 
 def draw(family: Family, runs: int, rng: np.random.Generator, config: DrawConfig) -> Draw:
@@ -39,9 +43,9 @@ def draw(family: Family, runs: int, rng: np.random.Generator, config: DrawConfig
     total_steps = round(float(np.exp(rng.uniform(low, high))))
     position = (rng.permutation(runs) + rng.random(runs)) / runs
     factors = config.misfactor ** (2.0 * position - 1.0)
-    schedule = (
-        str(rng.choice(("linear", "wsd", "constant"))) if rng.random() < config.other_schedules else "cosine"
-    )
+    schedule: BaseSchedule = "cosine"
+    if rng.random() < config.other_schedules:
+        schedule = _OTHER_SCHEDULES[rng.choice(3)]
     seeds = tuple(int(seed) for seed in rng.integers(2**31, size=runs))
     return Draw(task, seeds, tuple(task.optimizer.lr * factors), total_steps, schedule)
 

@@ -9,11 +9,13 @@ what the policy sees (nearly) as it was, and none is the learning rate itself.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from rl_lr.windows import History, Window, snapshot
 
 SCHEMA = "rl-lr-signals-1"
 """Version of the list below; a policy file of another schema is refused."""
@@ -82,56 +84,6 @@ def sketch_stride(num_parameters: int) -> int:
     return max(1, stride)
 
 
-@dataclass
-class _Window:
-    """Sums over the steps of the current window."""
-
-    loss: Tensor
-    """[runs, 3] float64: number of finite losses, their sum, the sum of their squares."""
-    pairs: Tensor
-    """[runs] float64: consecutive steps measured."""
-    products: Tensor
-    """[runs, 4, 4] float64: inner products of (g_t, u_{t-1}, g_{t-1}, w_t)."""
-    gradient: Tensor
-    """[runs, width] float32: sum of g_t."""
-
-    @classmethod
-    def empty(cls, runs: int, width: int, device: torch.device) -> "_Window":
-        def zeros(*shape: int) -> Tensor:
-            return torch.zeros(runs, *shape, dtype=torch.float64, device=device)
-
-        gradient = torch.zeros(runs, width, device=device)
-        return cls(loss=zeros(3), pairs=zeros(), products=zeros(4, 4), gradient=gradient)
-
-
-@dataclass
-class _History:
-    """What is kept of earlier windows; updated when a window is read."""
-
-    losses: Tensor
-    """[runs, 5] float64: mean loss of the last windows, newest first."""
-    first_loss: Tensor
-    """[runs] float64: mean loss of the first window."""
-    best_loss: Tensor
-    """[runs] float64: lowest mean loss of a window."""
-    loss_variance: Tensor
-    """[runs] float64: squared standard error of ``losses[:, 0]``."""
-    log_gradient: Tensor
-    """[runs, 2] float64: log |g| of the last and of the first window."""
-    slow: Tensor
-    """[runs, averages] float64: running averages of some signals, NaN before the first."""
-    displacement: Tensor
-    """[runs, width] float32: change of the weights over the last window."""
-
-    @classmethod
-    def empty(cls, runs: int, width: int, device: torch.device) -> "_History":
-        def blank(*shape: int) -> Tensor:
-            return torch.full((runs, *shape), math.nan, dtype=torch.float64, device=device)
-
-        displacement = torch.zeros(runs, width, device=device)
-        return cls(blank(5), blank(), blank(), blank(), blank(2), blank(len(_AVERAGED)), displacement)
-
-
 @dataclass(frozen=True)
 class Position:
     """Where in its run a decision stands; known without measuring. Scalars, or ``[runs]``."""
@@ -164,17 +116,11 @@ class Signals:
 
     def __init__(self, runs: int, width: int, device: torch.device | str = "cpu") -> None:
         self.runs, self.width, self.device = runs, width, torch.device(device)
-        self._window = _Window.empty(runs, width, self.device)
-        self._history = _History.empty(runs, width, self.device)
+        self._window = Window.empty(runs, width, self.device)
+        self._history = History.empty(runs, width, len(_AVERAGED), self.device)
         self._before: tuple[Tensor, Tensor] | None = None  # g and w of the step before
         self._start: Tensor | None = None  # weights at the start of the window
         self._latest: Tensor | None = None  # last weights seen
-
-    @property
-    def mean_loss(self) -> Tensor:
-        """Mean of the finite losses of the current window so far, ``[runs]``; NaN if none."""
-        count, total, _ = self._window.loss.unbind(1)
-        return total / count
 
     @property
     def first_loss(self) -> Tensor:
@@ -189,28 +135,15 @@ class Signals:
             grad: ``[runs, width]``, sketch of its gradient, or None if this step is not measured.
             weights: ``[runs, width]``, sketch of the weights *before* the step, or None.
         """
-        loss = loss.detach().to(self.device, torch.float64)
-        finite = loss.isfinite()
-        loss = torch.where(finite, loss, 0.0)
-        self._window.loss += torch.stack((finite, loss, loss * loss), dim=1)
+        self._window.add_loss(loss.detach().to(self.device, torch.float64))
         if grad is None or weights is None:
             self._before = None
             return
         if self._start is None:
             self._start = weights
         if self._before is not None:
-            self._record_pair(grad, weights, *self._before)
+            self._window.add_pair(grad, weights, *self._before)
         self._before, self._latest = (grad, weights), weights
-
-    def _record_pair(self, grad: Tensor, weights: Tensor, grad_0: Tensor, weights_0: Tensor) -> None:
-        """Add the products of two consecutive steps; runs with a non-finite one are left out."""
-        rows = torch.stack((grad, weights - weights_0, grad_0, weights), dim=1)
-        products = rows @ rows.mT
-        valid = products.isfinite().flatten(1).all(dim=1)
-        window = self._window
-        window.pairs += valid
-        window.products += torch.where(valid[:, None, None], products, 0.0)
-        window.gradient += torch.where(valid[:, None], grad, 0.0)
 
     def read(self, position: Position) -> Tensor:
         """Close the window and return its signals, ``[runs, NUM_SIGNALS]`` float32 in ±CLIP.
@@ -221,7 +154,7 @@ class Signals:
         table = torch.stack([self._column(columns[name]) for name in _FAST], dim=1)
         now = table[:, [_FAST.index(name) for name in _AVERAGED]]
         table = torch.cat((table, self._average(now)), dim=1)
-        self._window = _Window.empty(self.runs, self.width, self.device)
+        self._window = Window.empty(self.runs, self.width, self.device)
         self._start = self._latest
         return table.nan_to_num(0.0, CLIP, -CLIP).clamp(-CLIP, CLIP).float()
 
@@ -309,10 +242,10 @@ class Signals:
         return columns
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next signals depend on, as plain types and tensors."""
+        """A copy of everything that the next signals depend on, as plain types and tensors."""
         return {
-            "window": {f.name: getattr(self._window, f.name) for f in fields(_Window)},
-            "history": {f.name: getattr(self._history, f.name) for f in fields(_History)},
+            "window": snapshot(self._window),
+            "history": snapshot(self._history),
             "before": None if self._before is None else list(self._before),
             "start": self._start,
             "latest": self._latest,
@@ -321,20 +254,23 @@ class Signals:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict`, on this object's device."""
 
-        def here(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value.to(self.device, copy=True)
+        def here(value: Tensor) -> Tensor:
+            return value.to(self.device, copy=True)
 
-        self._window = _Window(**{k: here(v) for k, v in state["window"].items()})
-        self._history = _History(**{k: here(v) for k, v in state["history"].items()})
-        before = state["before"]
-        self._before = None if before is None else (before[0].to(self.device), before[1].to(self.device))
-        self._start, self._latest = here(state["start"]), here(state["latest"])
+        self._window = Window(**{name: here(value) for name, value in state["window"].items()})
+        self._history = History(**{name: here(value) for name, value in state["history"].items()})
+        before, start, latest = state["before"], state["start"], state["latest"]
+        self._before = None if before is None else (here(before[0]), here(before[1]))
+        self._start = None if start is None else here(start)
+        self._latest = None if latest is None else here(latest)
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
     """Cosine between rows, ``[runs]`` float64; NaN where a row is zero."""
     a, b = a.double(), b.double()
-    return (a * b).sum(dim=1) / (a.norm(dim=1) * b.norm(dim=1))
+    norms = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
+    cosine: Tensor = (a * b).sum(dim=1) / norms
+    return cosine
 
 
 def _spread(cosine: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ def train(
         figures |= _iterate(model, config, done - 1)
         last = done == config.iterations or (should_stop is not None and should_stop())
         measured: Figures = {}
-        if done % config.validate_every == 0 or last:
+        if config.validate_every and (done % config.validate_every == 0 or last):
             measured = validation.measure(export_policy(model, config.control, {}, "candidate"))
             _log(model, "validation", measured)
         model.logger.dump(done)
@@ -96,9 +96,15 @@ def train(
     return policy
 
 
+def _name_of(task: "str | Task | Family") -> str:
+    if isinstance(task, str):
+        return task
+    return str(getattr(task, "name", getattr(task, "__name__", type(task).__name__)))
+
+
 def _origin(config: TrainConfig, tasks: "Sequence[str | Task | Family] | None") -> dict[str, Any]:
     """What is known of a policy before its training begins."""
-    names = [task if isinstance(task, str) else getattr(task, "name", repr(task)) for task in tasks or ()]
+    names = [_name_of(task) for task in tasks or ()]
     return {
         "agent": "PPO (stable-baselines3)",
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rl_lr.config import ControlConfig
 from rl_lr.controller import Controller
-from rl_lr.schedules import base_schedule
+from rl_lr.schedules import BaseSchedule, base_schedule
 
 T = 1000  # the decision grid starts 0, 4, 8; its last windows are 22 steps long
 CUT = math.log(10.0)
@@ -177,10 +177,8 @@ def test_a_horizon_below_one_is_refused(total_steps: int) -> None:
         Controller(1, 1, total_steps)
 
 
-@pytest.mark.parametrize(
-    ("other", "match"),
-    [(Controller(1, 1, 99), "total_steps=100"), (Controller(1, 1, 100, "wsd"), "schedule")],
-)
-def test_a_state_of_another_horizon_or_schedule_is_refused(other: Controller, match: str) -> None:
-    with pytest.raises(ValueError, match=match):
-        other.load_state_dict(Controller(1, 1, 100).state_dict())
+@pytest.mark.parametrize(("total_steps", "schedule"), [(99, "cosine"), (100, "wsd")])
+def test_a_state_of_another_horizon_or_schedule_is_refused(total_steps: int, schedule: BaseSchedule) -> None:
+    state = Controller(1, 1, total_steps, schedule).state_dict()
+    with pytest.raises(ValueError, match=r"total_steps=99.*100|schedule='wsd'.*'cosine'"):
+        Controller(1, 1, 100, "cosine").load_state_dict(state)

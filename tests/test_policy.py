@@ -81,18 +81,20 @@ def test_saving_and_loading_gives_the_same_bits(tmp_path: Path, make_policy: Mak
         assert torch.equal(bias, bias_0)
     assert (loaded.control, loaded.provenance) == (policy.control, policy.provenance)
     assert loaded.sha256 == policy.sha256
-    copy = loaded.save(tmp_path / "copy")
-    for name in (WEIGHTS_FILE, CONFIG_FILE):
-        assert (copy / name).read_bytes() == (tmp_path / "deep" / "folder" / name).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["no-such-policy", "no/such/folder", "too-long" * 99, "nul\0byte"])
+@pytest.mark.parametrize("name", ["no-such-policy", "no/such/folder", "x" * 300, "nul\0byte"])
 def test_an_unknown_name_is_refused(name: str) -> None:
     assert "There is no policy" in refusal(name)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS_FILE, CONFIG_FILE])
-def test_a_missing_file_is_refused(folder: Path, name: str) -> None:
+LIMITS = [(WEIGHTS_FILE, MAX_WEIGHT_BYTES), (CONFIG_FILE, MAX_CONFIG_BYTES)]
+
+
+@pytest.mark.parametrize(("name", "limit"), LIMITS)
+def test_an_oversized_or_missing_file_is_refused(folder: Path, name: str, limit: int) -> None:
+    os.truncate(folder / name, limit + 1)
+    assert f"larger than {limit} bytes" in refusal(folder)
     (folder / name).unlink()
     assert name in refusal(folder)
     (folder / name).mkdir()
@@ -110,14 +112,6 @@ def test_every_sampled_cut_and_bit_flip_is_refused(folder: Path, name: str) -> N
             refusal(folder)
     (folder / name).write_bytes(whole)
     Policy.load(folder)
-
-
-@pytest.mark.parametrize(
-    ("name", "limit"), [(WEIGHTS_FILE, MAX_WEIGHT_BYTES), (CONFIG_FILE, MAX_CONFIG_BYTES)]
-)
-def test_an_oversized_file_is_refused(folder: Path, name: str, limit: int) -> None:
-    os.truncate(folder / name, limit + 1)
-    assert f"larger than {limit} bytes" in refusal(folder)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "null", "[]", "{}", '{"schema": 1}', "\udcff"])

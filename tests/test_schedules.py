@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,14 @@ from hypothesis import strategies as st
 
 from rl_lr.config import ControlConfig
 from rl_lr.controller import Controller
-from rl_lr.schedules import WSD_DECAY, base_schedule, check_schedule, decision_steps, warmup_steps
+from rl_lr.schedules import (
+    WSD_DECAY,
+    BaseSchedule,
+    base_schedule,
+    check_schedule,
+    decision_steps,
+    warmup_steps,
+)
 
 CONFIG = ControlConfig()
 NAMES = ("cosine", "linear", "wsd", "constant")
@@ -55,7 +63,7 @@ def test_the_grid_is_sound_for_any_constants(
 
 
 @any_schedule
-def test_warmup_rises_exponentially_from_a_thousandth_to_one(name: str) -> None:
+def test_warmup_rises_exponentially_from_a_thousandth_to_one(name: BaseSchedule) -> None:
     values = [base_schedule(t, 1000, name, CONFIG) for t in range(51)]
     assert values[0] == pytest.approx(1e-3)
     assert values[25] == pytest.approx(math.sqrt(1e-3))
@@ -73,7 +81,7 @@ def test_warmup_rises_exponentially_from_a_thousandth_to_one(name: str) -> None:
         ("constant", 1.0, 1.0),
     ],
 )
-def test_each_shape_has_its_middle_and_end(name: str, middle: float, end: float) -> None:
+def test_each_shape_has_its_middle_and_end(name: BaseSchedule, middle: float, end: float) -> None:
     assert base_schedule(525, 1000, name, CONFIG) == pytest.approx(middle)
     assert base_schedule(999, 1000, name, CONFIG) == pytest.approx(end)
 
@@ -86,7 +94,7 @@ def test_wsd_holds_until_its_decay_and_then_falls_linearly() -> None:
 
 @any_schedule
 @given(total_steps=st.integers(1, 200_000), step=st.integers(-5, 10**6))
-def test_every_value_is_positive_and_at_most_one(name: str, total_steps: int, step: int) -> None:
+def test_every_value_is_positive_and_at_most_one(name: BaseSchedule, total_steps: int, step: int) -> None:
     value = base_schedule(step, total_steps, name, CONFIG)
     assert 0.0 < value <= 1.0
     if step >= total_steps:
@@ -94,11 +102,12 @@ def test_every_value_is_positive_and_at_most_one(name: str, total_steps: int, st
 
 
 @any_schedule
-def test_the_last_value_stays_positive_over_a_billion_steps(name: str) -> None:
+def test_the_last_value_stays_positive_over_a_billion_steps(name: BaseSchedule) -> None:
     assert base_schedule(10**9 - 1, 10**9, name, CONFIG) > 0.0
 
 
 def test_an_unknown_schedule_is_refused_with_the_choices() -> None:
-    for refuse in (lambda: check_schedule("cosin"), lambda: Controller(1, 1, 100, "cosin")):
+    unknown: Any = "cosin"
+    for refuse in (lambda: check_schedule(unknown), lambda: Controller(1, 1, 100, unknown)):
         with pytest.raises(ValueError, match=r"'cosin'.*cosine, linear, wsd, constant"):
             refuse()

@@ -107,6 +107,16 @@ def test_loss_noise_and_trend_are_in_units_of_the_spread() -> None:
     assert trend == pytest.approx(math.asinh(0.5) / 2)  # 0.5 lower; each mean is known to ±√0.5
 
 
+def test_slow_signals_are_running_averages_that_skip_a_bad_window() -> None:
+    signals, lost, slow = Signals(1, 2), torch.full((1, 2), math.nan), []
+    for eta in (0.4, 0.8, math.nan, 0.8):
+        bad = [(torch.tensor([math.nan]), lost, lost)] * 4
+        table = read(signals, bad if math.isnan(eta) else descent(eta))
+        signals.record(torch.ones(1), None, None)  # so that no pair spans two windows
+        slow.append(value(table, "curvature_slow"))
+    assert slow == pytest.approx([0.4, 0.5, 0.5, 0.575], abs=1e-4)
+
+
 def test_an_empty_window_reads_zero_beside_its_position() -> None:
     table = Signals(2, 3).read(position(2))
     assert (table.shape, table.dtype) == ((2, NUM_SIGNALS), torch.float32)

@@ -13,10 +13,14 @@ from rl_lr.demo.fits import Arm, Fit, Workload, fit, workloads
 from rl_lr.demo.report import draw_figure, result_table
 from rl_lr.policy import Policy
 from rl_lr.progress import training_progress
+from rl_lr.tasks import families
 from rl_lr.training import train
 
 FACTORS = (0.01, 1.0, 100.0)
 """What the usual rate of each network is multiplied by."""
+
+CHEAP = (families.mlp_classification, families.mlp_regression, families.autoencoder, families.quadratic)
+"""Families whose runs take a fraction of a second, so that two minutes hold many iterations."""
 
 
 def run_demo(out: Path, minutes: float = 2.0, steps: int = 600, console: Console | None = None) -> list[Fit]:
@@ -47,10 +51,10 @@ def run_demo(out: Path, minutes: float = 2.0, steps: int = 600, console: Console
 
 def _train_for(minutes: float, out: Path, console: Console) -> Policy:
     """A policy trained for about that long: iterations go on until the time is used."""
-    config = TrainConfig(iterations=200, groups=6, group_size=24, minibatch=2016, validate_every=200)
+    config = TrainConfig(iterations=200, groups=8, group_size=24, minibatch=2688, validate_every=0)
     deadline = time.monotonic() + 60 * minutes
     with training_progress(console, seconds=60 * minutes) as progress:
-        return train(out, config=config, progress=progress, should_stop=lambda: time.monotonic() > deadline)
+        return train(out, CHEAP, config, progress, should_stop=lambda: time.monotonic() > deadline)
 
 
 def _fit_all(loads: list[Workload], arms: list[Arm], log_dir: Path, console: Console) -> list[Fit]:

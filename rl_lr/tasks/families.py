@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rl_lr.optimizers import OptimizerSpec
 from rl_lr.tasks import networks
-from rl_lr.tasks.task import Family
+from rl_lr.tasks.task import Family, Task
 from rl_lr.tasks.tensors import Criterion, TensorTask, cross_entropy, next_token, squared_error
 
 
@@ -91,7 +91,8 @@ def _inputs(rng: Generator, rows: int, width: int) -> Tensor:
     spectrum = torch.logspace(0.0, -0.5 * rng.uniform(0.0, 3.0), width)
     rotation, _ = torch.linalg.qr(_normal(rng, width, width))
     rows_ = _normal(rng, rows, width) * spectrum @ rotation
-    return rows_ / rows_.std()
+    scaled: Tensor = rows_ / rows_.std()
+    return scaled
 
 
 def _mlp(rng: Generator, inputs: int, outputs: int) -> Callable[[], nn.Module]:
@@ -230,7 +231,9 @@ def quadratic(rng: Generator) -> TensorTask:
     return _finish(rng, "quadratic", partial(Quadratic, curvatures), (z,), lambda loss, _: loss.mean())
 
 
-TRAINING: tuple[tuple[Family, float], ...] = (
+Weighted = tuple[tuple[Family, float], ...]
+
+TRAINING: Weighted = (
     (mlp_classification, 2.0),
     (mlp_regression, 2.0),
     (coordinates, 1.0),
@@ -242,8 +245,8 @@ TRAINING: tuple[tuple[Family, float], ...] = (
 """The families that train the default policy, with the weight that each is drawn with."""
 
 
-def mixture(rng: Generator, families: tuple[tuple[Family, float], ...] = TRAINING) -> TensorTask:
+def mixture(rng: Generator, families: Weighted = TRAINING) -> Task:
     """A task from one of the families, drawn by weight."""
     weights = np.array([weight for _, weight in families])
     family, _ = families[rng.choice(len(families), p=weights / weights.sum())]
-    return family(rng)  # type: ignore[return-value]
+    return family(rng)

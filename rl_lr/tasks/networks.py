@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ def mlp(
         residual: bypass hidden layers of equal width.
     """
     layers: list[nn.Module] = []
-    for index, (fan_in, fan_out) in enumerate(zip(sizes[:-2], sizes[1:-1], strict=True)):
+    for index, (fan_in, fan_out) in enumerate(pairwise(sizes[:-1])):
         block: list[nn.Module] = [nn.Linear(fan_in, fan_out)]
         block += [nn.LayerNorm(fan_out)] if norm else []
         block.append(activation())
@@ -113,7 +114,7 @@ def convnet(
 ) -> nn.Sequential:
     """Convolution, activation and pooling for each step in ``channels``, then a linear layer."""
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(channels[:-1], channels[1:], strict=True):
+    for fan_in, fan_out in pairwise(channels):
         layers.append(Convolution(fan_in, fan_out))
         layers += [BatchNorm(fan_out)] if norm else []
         layers += [activation(), PoolHalf(maximum)]
@@ -210,8 +211,8 @@ class Rescaled(nn.Module):
             for parameter in inner.parameters():
                 if parameter.dim() > 1:
                     parameter.mul_(gain)
-        scaled = [(m, n, p) for m in inner.modules() for n, p in m.named_parameters(recurse=False)]
-        for module, name, parameter in scaled if log_scale else []:
+        scaled = [(m, name) for m in inner.modules() for name, _ in m.named_parameters(recurse=False)]
+        for module, name in scaled if log_scale else []:
             scale = math.exp(log_scale * torch.randn((), generator=generator).item())
             nn.utils.parametrize.register_parametrization(module, name, _Scale(scale))
         self.inner = inner

@@ -13,12 +13,9 @@ from rl_lr.optimizers import OptimizerSpec
 class Task(Protocol):
     """One training problem, independent of learning rates and seeds.
 
-    Attributes:
-        name: what logs call it.
-        optimizer: which optimizer trains it and the rate that a person would start from.
-        batch_size: rows of one mini-batch, drawn uniformly with replacement.
-
-    A complete task::
+    ``name``, ``optimizer`` (its ``lr`` is the rate that a person would start from) and
+    ``batch_size`` (rows drawn uniformly with replacement) may be plain attributes. A complete
+    task::
 
         class Parabola:
             name = "parabola"
@@ -35,9 +32,20 @@ class Task(Protocol):
                 return model(x).square().mean()
     """
 
-    name: str
-    optimizer: OptimizerSpec
-    batch_size: int
+    @property
+    def name(self) -> str:
+        """What logs call it."""
+        ...
+
+    @property
+    def optimizer(self) -> OptimizerSpec:
+        """Which optimizer trains it, and its central rate."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of one mini-batch."""
+        ...
 
     def model(self) -> nn.Module:
         """A freshly initialised network; the caller has seeded torch's global generator."""

@@ -1,0 +1,81 @@
+"""What signals are made of: sums over the steps of a window, and what is kept of earlier windows."""
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Window:
+    """Sums over the steps of the current window."""
+
+    loss: Tensor
+    """[runs, 3] float64: number of finite losses, their sum, the sum of their squares."""
+    pairs: Tensor
+    """[runs] float64: consecutive steps measured."""
+    products: Tensor
+    """[runs, 4, 4] float64: inner products of (g_t, u_{t-1}, g_{t-1}, w_t)."""
+    gradient: Tensor
+    """[runs, width] float32: sum of g_t."""
+
+    @classmethod
+    def empty(cls, runs: int, width: int, device: torch.device) -> "Window":
+        """A window without steps."""
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(runs, *shape, dtype=torch.float64, device=device)
+
+        gradient = torch.zeros(runs, width, device=device)
+        return cls(loss=zeros(3), pairs=zeros(), products=zeros(4, 4), gradient=gradient)
+
+    def add_loss(self, loss: Tensor) -> None:
+        """Count one step's losses, ``[runs]`` float64; non-finite ones are left out."""
+        finite = loss.isfinite()
+        loss = torch.where(finite, loss, 0.0)
+        self.loss += torch.stack((finite, loss, loss * loss), dim=1)
+
+    def add_pair(self, grad: Tensor, weights: Tensor, grad_before: Tensor, weights_before: Tensor) -> None:
+        """Add the products of two consecutive steps; runs with a non-finite one are left out."""
+        rows = torch.stack((grad, weights - weights_before, grad_before, weights), dim=1)
+        products = rows @ rows.mT
+        valid = products.isfinite().flatten(1).all(dim=1)
+        self.pairs += valid
+        self.products += torch.where(valid[:, None, None], products, 0.0)
+        self.gradient += torch.where(valid[:, None], grad, 0.0)
+
+
+@dataclass
+class History:
+    """What is kept of earlier windows; updated when a window is read."""
+
+    losses: Tensor
+    """[runs, 5] float64: mean loss of the last windows, newest first."""
+    first_loss: Tensor
+    """[runs] float64: mean loss of the first window."""
+    best_loss: Tensor
+    """[runs] float64: lowest mean loss of a window."""
+    loss_variance: Tensor
+    """[runs] float64: squared standard error of ``losses[:, 0]``."""
+    log_gradient: Tensor
+    """[runs, 2] float64: log |g| of the last and of the first window."""
+    slow: Tensor
+    """[runs, averages] float64: running averages of some signals, NaN before the first."""
+    displacement: Tensor
+    """[runs, width] float32: change of the weights over the last window."""
+
+    @classmethod
+    def empty(cls, runs: int, width: int, averages: int, device: torch.device) -> "History":
+        """Nothing seen yet: NaN, which reads as "unknown"."""
+
+        def blank(*shape: int) -> Tensor:
+            return torch.full((runs, *shape), math.nan, dtype=torch.float64, device=device)
+
+        displacement = torch.zeros(runs, width, device=device)
+        return cls(blank(5), blank(), blank(), blank(), blank(2), blank(averages), displacement)
+
+
+def snapshot(state: Window | History) -> dict[str, Tensor]:
+    """A copy of every tensor, by the name of its field."""
+    return {field.name: getattr(state, field.name).clone() for field in fields(state)}

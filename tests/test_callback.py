@@ -1,0 +1,276 @@
+"""RLLearningRate on real Trainers."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from rl_lr.callbacks import RLLearningRate
+from rl_lr.config import ControlConfig
+from rl_lr.policy import Policy, PolicyFileError
+from rl_lr.schedules import base_schedule
+from rl_lr.signals import SIGNALS
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*`isinstance.treespec, LeafSpec.` is deprecated"),
+    pytest.mark.filterwarnings("ignore:.*is smaller than the logging interval"),
+]
+
+
+def rows(count: int = 640) -> DataLoader[Any]:
+    x = torch.randn(count, 8, generator=torch.Generator().manual_seed(0))
+    return DataLoader(TensorDataset(x, x.sum(dim=1, keepdim=True)), batch_size=16)
+
+
+def full_loss(module: "Module", count: int = 640) -> float:
+    """Loss over the first ``count`` rows."""
+    x, y = rows().dataset[:count]
+    return float(nn.functional.mse_loss(module.network(x), y).detach())
+
+
+class Module(pl.LightningModule):
+    """Linear regression; ``scheduler`` adds a learning-rate scheduler of the module's own."""
+
+    def __init__(self, lr: float = 0.01, scheduler: bool = False, groups: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.network = nn.Linear(8, 1)
+        self.lr, self.scheduler, self.groups = lr, scheduler, groups
+        self.rates: list[float] = []
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        self.rates.append(float(self.trainer.optimizers[0].param_groups[0]["lr"]))
+        return nn.functional.mse_loss(self.network(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> Any:
+        parameters: Any = self.parameters()
+        if self.groups:
+            parameters = [
+                {"params": [self.network.weight]},
+                {"params": [self.network.bias], "lr": 10 * self.lr},
+            ]
+        optimizer = torch.optim.SGD(parameters, self.lr)
+        if self.scheduler:
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
+        return optimizer
+
+
+def trainer(*callbacks: Any, namespace: Any = pl, **settings: Any) -> Any:
+    defaults: dict[str, Any] = {
+        "max_epochs": 2,
+        "logger": False,
+        "enable_checkpointing": False,
+        "accelerator": "cpu",
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return namespace.Trainer(callbacks=list(callbacks), **(defaults | settings))
+
+
+def test_a_policy_that_keeps_follows_the_base_schedule_over_the_estimated_horizon() -> None:
+    module = Module()
+    trainer(RLLearningRate(Policy.keep())).fit(module, rows())
+    expected = [0.01 * base_schedule(t, 80, "cosine", ControlConfig()) for t in range(80)]
+    assert module.rates == expected
+
+
+def test_the_shipped_policy_trains_from_a_rate_a_hundred_times_too_low() -> None:
+    def final_loss(*callbacks: Any) -> float:
+        module = Module(lr=1e-4)
+        trainer(*callbacks, max_epochs=8).fit(module, rows())
+        return full_loss(module)
+
+    assert final_loss(RLLearningRate()) < 0.1 * final_loss()
+
+
+def test_tensorboard_holds_rate_base_offset_action_and_every_signal(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    trainer(RLLearningRate(), logger=logger, log_every_n_steps=1).fit(Module(groups=True), rows())
+    events = EventAccumulator(str(tmp_path)).Reload()
+    tags = set(events.Tags()["scalars"])
+    expected = {f"rl_lr/signal/{name}" for name in SIGNALS} | {
+        "rl_lr/lr/group0",
+        "rl_lr/lr/group1",
+        "rl_lr/base_lr/group0",
+        "rl_lr/base_lr/group1",
+        "rl_lr/offset",
+        "rl_lr/action",
+        "rl_lr/guard_events",
+    }
+    assert expected <= tags
+    assert len(events.Scalars("rl_lr/offset")) == 56
+    low, high = events.Scalars("rl_lr/lr/group0"), events.Scalars("rl_lr/lr/group1")
+    for one, ten in zip(low, high, strict=True):
+        assert ten.value == pytest.approx(10 * one.value, rel=1e-5)
+
+
+def test_accumulated_batches_count_as_one_step_and_the_loss_is_undivided() -> None:
+    callback = RLLearningRate(Policy.keep(), total_steps=5000)
+    seen: list[tuple[int, Tensor]] = []
+
+    class Spy(pl.Callback):
+        def on_train_batch_end(self, *_: object) -> None:
+            assert callback.scheduler is not None
+            state = callback.scheduler.state_dict()["controller"]
+            seen.append((state["step"], state["signals"]["window"]["loss"][0]))
+
+    module = Module(lr=1e-6)
+    trainer(callback, Spy(), max_epochs=1, accumulate_grad_batches=4).fit(module, rows())
+    assert [step for step, _ in seen[:9]] == [0, 0, 0, 1, 1, 1, 1, 2, 2]
+    count, total, _ = seen[3][1].tolist()  # one loss, the mean of four
+    assert count == 1.0
+    assert total == pytest.approx(full_loss(Module(), 64), rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint need to be provided")
+def test_a_fit_resumed_at_an_epoch_end_is_bitwise_the_uninterrupted_one(tmp_path: Path) -> None:
+    def fit(epochs: int, *callbacks: pl.Callback, resume: Path | None = None) -> Module:
+        module = Module()
+        callbacks = (RLLearningRate(total_steps=160), *callbacks)
+        run = trainer(*callbacks, max_epochs=epochs, enable_checkpointing=len(callbacks) > 1)
+        run.fit(module, rows(), ckpt_path=resume)
+        return module
+
+    whole = fit(4)
+    fit(2, pl.callbacks.ModelCheckpoint(tmp_path, filename="{epoch}"))
+    resumed = fit(4, resume=tmp_path / "epoch=1.ckpt")
+    assert torch.equal(whole.network.weight, resumed.network.weight)
+    assert whole.rates[80:] == resumed.rates
+
+
+def test_a_checkpoint_saved_after_the_fit_holds_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "end.ckpt"
+    run = trainer(RLLearningRate(), max_epochs=1)
+    run.fit(Module(), rows())
+    run.save_checkpoint(path)
+    (state,) = torch.load(path, weights_only=True)["callbacks"].values()
+    assert state["controller"]["step"] == 40
+
+
+def test_resuming_a_checkpoint_made_without_the_callback_warns_once(tmp_path: Path) -> None:
+    path = tmp_path / "plain.ckpt"
+    plain = trainer(max_epochs=1)
+    plain.fit(Module(), rows())
+    plain.save_checkpoint(path)
+    with pytest.warns(UserWarning, match="made without RLLearningRate"):
+        trainer(RLLearningRate(), max_epochs=2).fit(Module(), rows(), ckpt_path=path)
+
+
+def test_after_the_fit_the_optimizer_has_its_base_rate_back() -> None:
+    callback = RLLearningRate()
+    run = trainer(callback)
+    run.fit(Module(lr=0.02), rows())
+    assert callback.scheduler is None
+    assert run.optimizers[0].param_groups[0]["lr"] == 0.02
+
+
+def test_a_scheduler_of_the_module_is_refused_by_name_unless_overridden() -> None:
+    with pytest.raises(pl.utilities.exceptions.MisconfigurationException, match="StepLR"):
+        trainer(RLLearningRate()).fit(Module(scheduler=True), rows())
+    module = Module(scheduler=True)
+    trainer(RLLearningRate(Policy.keep(), on_conflict="override")).fit(module, rows())
+    assert module.rates[-1] == 0.01 * base_schedule(79, 80, "cosine", ControlConfig())
+
+
+def test_a_horizon_nobody_knows_is_refused_with_the_remedy() -> None:
+    with pytest.raises(pl.utilities.exceptions.MisconfigurationException, match=r"total_steps=\.\.\."):
+        trainer(RLLearningRate(), max_epochs=-1, max_time="00:00:00:05").fit(Module(), rows())
+    module = Module()
+    limited = trainer(RLLearningRate(Policy.keep(), total_steps=500), max_epochs=1)
+    limited.fit(module, rows())
+    assert module.rates[0] == pytest.approx(1e-5)
+
+
+def test_losing_the_loss_and_two_optimizers_are_refused() -> None:
+    class Silent(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> None:  # type: ignore[override]
+            pass
+
+    with pytest.raises(pl.utilities.exceptions.MisconfigurationException, match="needs the training loss"):
+        trainer(RLLearningRate()).fit(Silent(), rows())
+
+    class Two(Silent):
+        def configure_optimizers(self) -> Any:
+            return [torch.optim.SGD([p], 0.1) for p in self.parameters()]
+
+    with pytest.raises(pl.utilities.exceptions.MisconfigurationException, match="returned 2"):
+        trainer(RLLearningRate()).fit(Two(), rows())
+
+
+@pytest.mark.parametrize("on_error", ["fallback", "raise"])
+def test_a_failing_policy_hands_over_with_one_warning_or_raises(on_error: Any) -> None:
+    wrong = Policy(((torch.zeros(1, 3), torch.zeros(1)),), name="of another shape")
+    works_once = RLLearningRate(Policy.keep(), on_error=on_error)
+    module = Module()
+
+    class Break(pl.Callback):
+        def on_train_batch_end(self, run: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 20 and works_once.scheduler is not None:
+                works_once.scheduler.policy = wrong
+
+    run = trainer(works_once, Break(), max_epochs=1)
+    if on_error == "raise":
+        with pytest.raises(RuntimeError, match="shapes"):
+            run.fit(module, rows())
+        return
+    with pytest.warns(UserWarning, match="hands over to the base schedule") as caught:
+        run.fit(module, rows())
+    assert sum("hands over" in str(one.message) for one in caught) == 1
+    assert module.rates[-1] == 0.01 * base_schedule(39, 40, "cosine", ControlConfig())
+
+
+def test_it_works_in_the_other_lightning_namespace() -> None:
+    class Twin(lightning.pytorch.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = nn.Linear(8, 1)
+
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+            return nn.functional.mse_loss(self.network(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.AdamW(self.parameters(), 1e-3)
+
+    run = trainer(RLLearningRate(), namespace=lightning.pytorch)
+    run.fit(Twin(), rows())
+    assert math.isfinite(run.callback_metrics["rl_lr/lr"])
+
+
+def test_validation_alone_and_a_fit_without_steps_do_nothing() -> None:
+    class Validated(Module):
+        def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+            pass
+
+    callback = RLLearningRate()
+    trainer(callback).validate(Validated(), rows(), verbose=False)
+    trainer(callback, limit_train_batches=0).fit(Module(), rows())
+    assert callback.scheduler is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"policy": "no such"}, "no policy 'no such'"),
+        ({"total_steps": 0}, "total_steps is 0"),
+        ({"total_steps": -5}, "total_steps is -5"),
+        ({"base_schedule": "sawtooth"}, "Unknown base schedule 'sawtooth'"),
+        ({"on_conflict": "maybe"}, "on_conflict is 'maybe'"),
+        ({"on_error": "maybe"}, "on_error is 'maybe'"),
+    ],
+)
+def test_bad_arguments_are_refused_at_construction(settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises((ValueError, PolicyFileError), match=reason):
+        RLLearningRate(**settings)

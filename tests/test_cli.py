@@ -1,0 +1,61 @@
+"""The command line, as it is typed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rl_lr.cli import main
+from rl_lr.policy import Policy
+
+TINY = [
+    "--settings.iterations=1",
+    "--settings.groups=1",
+    "--settings.group_size=4",
+    "--settings.minibatch=112",
+    "--settings.validate_every=0",
+    "--settings.draw.min_steps=60",
+    "--settings.draw.max_steps=60",
+]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    monkeypatch.setattr("sys.argv", ["rl-lr", *words])
+    main()
+
+
+def test_train_writes_a_policy_and_prints_where(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mine"
+    run(monkeypatch, "train", "--out", str(out), "--task", '["digits-linear"]', *TINY)
+    policy = Policy.load(out)
+    assert policy.provenance["tasks"] == ["digits-linear"]
+    assert policy.provenance["runs"] == 4
+    assert f"tensorboard --logdir {out / 'tensorboard'}" in capsys.readouterr().out
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["train", "--out", "{tmp}/x", "--task", '["mnist"]', *TINY], "no task 'mnist'"),
+        (["train", "--out", "{tmp}/file/x", *TINY], "Not a directory"),
+        (["bench", "--repetitions", "1"], "a spread needs at least 2"),
+    ],
+)
+def test_bad_input_ends_in_one_line_and_code_2(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    reason: str,
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, *(word.format(tmp=tmp_path) for word in words))
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert reason in error
+    assert "Traceback" not in error
+    assert len(error.strip().splitlines()) == 1

@@ -1,0 +1,129 @@
+"""One run three ways: single environment, stacked engine, Lightning callback."""
+
+from collections.abc import Iterator
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from rl_lr.callbacks import RLLearningRate
+from rl_lr.demo.fits import quiet_trainer
+from rl_lr.engine import Batches, Objective, build_objective
+from rl_lr.envs import LearningRateEnv
+from rl_lr.policy import Policy
+from rl_lr.rollout import Draw, Rollout
+from rl_lr.signals import NUM_SIGNALS
+from rl_lr.tasks import TensorTask, real_task
+
+STEPS = 120
+
+
+def lively_policy() -> Policy:
+    """Random weights large enough to move the rate at every decision."""
+    generator = torch.Generator().manual_seed(3)
+    layers = (
+        (0.2 * torch.randn(16, NUM_SIGNALS, generator=generator), torch.zeros(16)),
+        (0.2 * torch.randn(1, 16, generator=generator), torch.zeros(1)),
+    )
+    return Policy(layers, name="lively")
+
+
+def drawn(name: str) -> Draw:
+    task = real_task(name)
+    return Draw(task, (11,), (3.0 * task.optimizer.lr,), STEPS)
+
+
+def by_single_env(draw: Draw, policy: Policy) -> tuple[Tensor, Tensor, Tensor]:
+    env = LearningRateEnv(task=draw.task)
+    observation, _ = env.reset(options={"draw": draw})
+    seen, offsets, over = [], [], False
+    while not over:
+        seen.append(torch.from_numpy(observation))
+        observation, _, over, _, _ = env.step(policy.act(seen[-1][None]).numpy())
+        offsets.append(env.scheduler.controller.offset[0])
+    return torch.stack(seen), torch.stack(offsets), flat(env.objective)
+
+
+def by_engine(draw: Draw, policy: Policy) -> tuple[Tensor, Tensor, Tensor]:
+    rollout = Rollout(draw)
+    seen, offsets = [], []
+    while not rollout.done:
+        seen.append(rollout.signals()[0])
+        rollout.advance(policy.act(seen[-1][None]))
+        offsets.append(rollout.controller.offset[0])
+    return torch.stack(seen), torch.stack(offsets), rollout.engine.weights[0]
+
+
+class Module(pl.LightningModule):
+    """The task of a draw, fed the very batches that the environments draw."""
+
+    def __init__(self, draw: Draw) -> None:
+        super().__init__()
+        self.objective: Objective = build_objective(draw.task, draw.seeds[0])
+        self.draw = draw
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        loss: Tensor = self.objective(*batch)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.draw.task.optimizer.build(self.objective.parameters(), self.draw.base_lrs[0])
+
+
+class Rows(torch.utils.data.IterableDataset[tuple[Tensor, ...]]):
+    """The batches of the draw's run, ready made."""
+
+    def __init__(self, draw: Draw) -> None:
+        self.draw = draw
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        batches = Batches(self.draw.task, list(self.draw.seeds))
+        for _ in range(STEPS):
+            yield tuple(rows[0] for rows in batches.next())
+
+
+class Watch(pl.Callback):
+    """Writes down what the callback before it saw and did at every decision."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+        self.offsets: list[Tensor] = []
+
+    def look(self, trainer: pl.Trainer) -> None:
+        callback = next(c for c in trainer.callbacks if isinstance(c, RLLearningRate))  # type: ignore[attr-defined]
+        assert callback.scheduler is not None
+        if callback.scheduler.controller.just_decided:
+            assert callback.scheduler.latest_signals is not None
+            self.seen.append(callback.scheduler.latest_signals)
+            self.offsets.append(callback.scheduler.controller.offset[0])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.look(trainer)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        self.look(trainer)
+
+
+def by_callback(draw: Draw, policy: Policy) -> tuple[Tensor, Tensor, Tensor]:
+    module, watch = Module(draw), Watch()
+    trainer = quiet_trainer(max_steps=STEPS, logger=False, callbacks=[RLLearningRate(policy), watch])
+    trainer.fit(module, torch.utils.data.DataLoader(Rows(draw), batch_size=None))
+    return torch.stack(watch.seen), torch.stack(watch.offsets), flat(module.objective)
+
+
+def flat(objective: Objective) -> Tensor:
+    return torch.cat([p.detach().reshape(-1) for p in objective.parameters()])
+
+
+@pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn", "digits-linear"])
+def test_env_engine_and_callback_see_do_and_reach_the_same(name: str) -> None:
+    draw, policy = drawn(name), lively_policy()
+    assert isinstance(draw.task, TensorTask)
+    single, stacked, lightning = (way(draw, policy) for way in (by_single_env, by_engine, by_callback))
+    assert len(single[0]) == 56
+    assert single[1].abs().max() > 0.1  # the policy did act
+    for ours, theirs in zip(single, lightning, strict=True):
+        assert torch.equal(ours, theirs)  # the same code on the same numbers
+    for ours, theirs, tolerance in zip(single, stacked, (2e-3, 1e-4, 1e-4), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0.0, atol=tolerance)  # other kernels round otherwise

@@ -1,0 +1,99 @@
+"""Tasks: deterministic, trainable, stackable."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rl_lr.engine import Engine
+from rl_lr.tasks import REAL, Task, TensorTask, real_task, resolve
+from rl_lr.tasks.families import TRAINING, mixture
+from rl_lr.tasks.networks import Rescaled, Transformer, mlp
+from rl_lr.tasks.real import digits, source_text
+
+FAMILIES = [family for family, _ in TRAINING]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_draws_the_same_task_from_the_same_seed(family: Any) -> None:
+    ours, theirs = (family(np.random.default_rng(5)) for _ in range(2))
+    assert ours.optimizer == theirs.optimizer
+    assert ours.batch_size == theirs.batch_size
+    for one, other in zip(ours.data(), theirs.data(), strict=True):
+        assert torch.equal(one, other)
+    loss = [Engine(task, [1]).step(torch.tensor([1e-3]))[0] for task in (ours, theirs)]
+    assert torch.equal(*loss)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_some_rate_of_a_grid_trains_every_drawn_task(family: Any) -> None:
+    for seed in range(4):
+        task = family(np.random.default_rng(seed))
+        engine = Engine(task, [0] * 5)
+        before = engine.evaluate()
+        rates = task.optimizer.lr * torch.tensor([0.01, 0.1, 1.0, 3.0, 10.0])
+        for _ in range(60):
+            engine.step(rates)
+        assert (before > 0).all()
+        assert np.nanmin((engine.evaluate() / before).numpy()) < 0.99
+
+
+def test_the_mixture_draws_every_family_and_both_optimizers() -> None:
+    drawn = [mixture(np.random.default_rng(seed)) for seed in range(60)]
+    assert {task.name for task in drawn} == {family.__name__.replace("_", "-") for family in FAMILIES}
+    assert {task.optimizer.kind for task in drawn} == {"sgd", "adamw"}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_tasks_hold_out_rows_and_start_near_chance(name: str) -> None:
+    task = real_task(name)
+    assert isinstance(task, Task)
+    assert len(task.held_out[0]) > 50
+    loss = Engine(task, [0]).evaluate()
+    assert 0.5 < float(loss) < 6.0
+
+
+def test_digits_and_source_text_are_what_they_say() -> None:
+    images, labels, held_images, _ = digits()
+    assert images.shape == (1437, 8, 8)
+    assert (len(held_images), images.min(), images.max()) == (360, 0.0, 1.0)
+    assert labels.bincount().min() > 100
+    rows, held_out, vocabulary = source_text(32)
+    assert rows.max() < vocabulary == 97
+    assert len(rows) > 5 * len(held_out) > 1000
+
+
+def test_rescaling_changes_the_numbers_and_not_the_function() -> None:
+    def build(log_scale: float) -> torch.nn.Module:
+        torch.manual_seed(0)
+        return Rescaled(mlp((3, 8, 1), torch.nn.Tanh), log_scale, seed=4)
+
+    x = torch.randn(5, 3)
+    plain, scaled = build(0.0), build(1.0)
+    torch.testing.assert_close(plain(x), scaled(x))
+    assert not torch.allclose(next(plain.parameters()), next(scaled.parameters()))
+
+
+def test_the_transformer_is_causal() -> None:
+    torch.manual_seed(0)
+    network = Transformer(7, 6, 8, depth=2)
+    tokens = torch.randint(7, (1, 6))
+    changed = tokens.clone()
+    changed[0, 4] = (changed[0, 4] + 1) % 7
+    before, after = network(tokens), network(changed)
+    assert torch.equal(before[:, :4], after[:, :4])
+    assert not torch.allclose(before[:, 4:], after[:, 4:])
+
+
+def test_resolve_takes_names_tasks_and_families_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    assert resolve("digits-mlp")(rng).name == "digits-mlp"
+    task = real_task("digits-mlp")
+    assert resolve(task)(rng) is task
+    assert isinstance(resolve(mixture)(rng), TensorTask)
+    with pytest.raises(ValueError, match=r"no task 'mnist': choose one of digits-linear"):
+        resolve("mnist")
+    with pytest.raises(TypeError, match="got PosixPath|got WindowsPath"):
+        resolve(Path())  # type: ignore[arg-type]

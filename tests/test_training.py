@@ -1,0 +1,128 @@
+"""PPO across runs: the smallest training that is real."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import PPO
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import rl_lr
+from rl_lr.config import ControlConfig, DrawConfig, TrainConfig
+from rl_lr.envs import BatchedLearningRateEnv
+from rl_lr.envs.sb3 import SB3VecEnv
+from rl_lr.policy import Policy
+from rl_lr.rollout import draw
+from rl_lr.tasks.families import quadratic
+from rl_lr.training import Figures, export_policy
+from rl_lr.validation import Validation, final_scores
+
+TINY = TrainConfig(
+    iterations=3,
+    groups=2,
+    group_size=8,
+    minibatch=448,
+    validate_every=3,
+    draw=DrawConfig(min_steps=60, max_steps=90),
+)
+
+
+def test_training_exports_a_policy_its_card_its_curves_and_a_checkpoint_per_iteration(tmp_path: Path) -> None:
+    reports: list[tuple[int, Figures]] = []
+    policy = rl_lr.train(
+        tmp_path, [quadratic], TINY, lambda done, figures: reports.append((done, dict(figures)))
+    )
+    loaded = Policy.load(tmp_path)
+    assert loaded.sha256 == policy.sha256
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["00001", "00002", "00003"]
+    assert Policy.load(tmp_path / "checkpoints" / "00003").sha256 == policy.sha256
+    card = (tmp_path / "README.md").read_text()
+    assert policy.sha256 in card
+    assert "48 runs in 3 iterations" in card
+    assert [done for done, _ in reports] == [1, 2, 3]
+    assert "regret_to_same_rate" in reports[-1][1]
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert {
+        "rollout/return",
+        "rollout/decisions_per_second",
+        "train/entropy_loss",
+        "validation/regret_to_same_rate",
+    } <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("rollout/return")] == [1, 2, 3]
+
+
+def test_the_same_seed_trains_the_same_policy_bit_for_bit(tmp_path: Path) -> None:
+    first = rl_lr.train(tmp_path / "a", [quadratic], TINY)
+    second = rl_lr.train(tmp_path / "b", [quadratic], TINY)
+    for ours, theirs in zip(first.layers, second.layers, strict=True):
+        assert torch.equal(ours[0], theirs[0])
+        assert torch.equal(ours[1], theirs[1])
+
+
+def test_training_stops_when_asked_and_still_exports(tmp_path: Path) -> None:
+    rl_lr.train(tmp_path, [quadratic], TINY, should_stop=lambda: True)
+    assert Policy.load(tmp_path).provenance["iterations"] == 1
+
+
+def test_a_little_training_beats_doing_nothing_from_wrong_rates(tmp_path: Path) -> None:
+    config = TrainConfig(
+        iterations=12,
+        groups=4,
+        group_size=16,
+        minibatch=896,
+        validate_every=12,
+        draw=DrawConfig(min_steps=100, max_steps=200),
+    )
+    policy = rl_lr.train(tmp_path, [quadratic], config)
+    assert policy.provenance["validation"]["regret_to_same_rate"] < -0.2
+
+
+def test_the_exported_policy_acts_as_sb3_predicts() -> None:
+    env = SB3VecEnv(BatchedLearningRateEnv(8, quadratic, 8, TINY.draw))
+    model = PPO("MlpPolicy", env, n_steps=8, batch_size=64, seed=0, device="cpu")
+    policy = export_policy(model, ControlConfig(), {}, "untrained")
+    observation = (
+        np.random.default_rng(0).normal(size=(32, env.observation_space.shape[0])).astype(np.float32)
+    )  # type: ignore[index]
+    predicted, _ = model.predict(observation, deterministic=True)
+    np.testing.assert_allclose(
+        policy.act(torch.from_numpy(observation)).numpy(), predicted[:, 0], rtol=0, atol=1e-6
+    )
+
+
+def test_validation_finds_no_regret_in_the_base_schedule_itself() -> None:
+    validation = Validation(
+        quadratic, TINY.draw, ControlConfig(guard_ratio=float("inf")), groups=2, group_size=6
+    )
+    figures = validation.measure(Policy.keep(ControlConfig(guard_ratio=float("inf"))))
+    assert figures["regret_to_same_rate"] == 0.0
+    assert figures["regret_to_best_rate"] > 0.0
+
+
+def test_shipped_policy_beats_the_base_schedule_on_fresh_tasks_of_its_families() -> None:
+    policy, gains = Policy.load("default"), []
+    for seed in range(3):
+        drawn = draw(
+            quadratic, 12, np.random.default_rng([seed, 99]), DrawConfig(min_steps=250, max_steps=300)
+        )
+        gains.append(final_scores(drawn, Policy.keep()) - final_scores(drawn, policy))
+    assert torch.cat(gains).mean() > 0.2
+
+
+def test_shipped_policy_says_how_it_was_trained_and_measured() -> None:
+    policy = Policy.load("default")
+    facts = policy.provenance
+    assert facts["command"].startswith("rl-lr train")
+    assert facts["commit"]
+    assert facts["minutes"] > 0
+    assert facts["settings"]["seed"] == 0
+    json.dumps(facts)
+    card = (Path(rl_lr.__file__).parent / "policies" / "default" / "README.md").read_text()
+    assert policy.sha256 in card
+
+
+def test_no_task_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="No task to train on"):
+        rl_lr.train(tmp_path, [], TINY)
