@@ -85,7 +85,7 @@ class LearningRateEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         return self.scheduler.controller.step >= self.draw.total_steps
 
     def _train_one(self) -> torch.Tensor:
-        batch = (rows[0] for rows in self._batches.next())
+        batch = (rows[0] for rows in self._batches.rows(self._batches.draw()))
         self.optimizer.zero_grad()
         loss: torch.Tensor = self.objective(*batch)
         loss.backward()

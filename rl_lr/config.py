@@ -25,6 +25,23 @@ class ControlConfig:
     guard_cut: float = math.log(10.0)
     """What one guard event takes off the offset, in nats."""
 
+    def __post_init__(self) -> None:
+        """Refuse constants under which no run could be controlled."""
+        for name in ("step", "bound", "warmup_floor", "guard_ratio", "guard_cut"):
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"ControlConfig.{name} is {getattr(self, name)!r}: it must be a positive number."
+                )
+        if not (self.warmup_floor <= 1.0 and 0.0 <= self.warmup_fraction <= 1.0):
+            raise ValueError(
+                f"ControlConfig.warmup_floor and warmup_fraction are shares of 1, "
+                f"got {self.warmup_floor} and {self.warmup_fraction}."
+            )
+        for name in ("warmup_decisions", "decisions"):
+            count = getattr(self, name)
+            if not isinstance(count, int) or count < 1:
+                raise ValueError(f"ControlConfig.{name} is {count!r}: it must be a whole number, at least 1.")
+
     @property
     def decision_count(self) -> int:
         """Decisions in a run of at least as many steps."""

@@ -121,9 +121,7 @@ class Controller:
             last_action=self.last_action,
         )
         table = self._signals.read(place)
-        level = self._signals.first_loss
-        threshold = level + self.config.guard_ratio * level.abs()
-        self._alarm = torch.where(threshold.isfinite(), threshold, math.inf)
+        self._watch()
         return table
 
     def act(self, action: Tensor) -> None:
@@ -136,6 +134,13 @@ class Controller:
         self.offset = (self.offset + self.config.step * action).clamp(-bound, bound)
         self.last_action = action
         self._decided = self.step
+
+    def _watch(self) -> None:
+        """Set the alarm from the starting level; after a cut, not before the loss came down again."""
+        level = self._signals.first_loss
+        threshold = level + self.config.guard_ratio * level.abs()
+        calm = self._alarm.isinf() | (self._signals.last_loss <= threshold)
+        self._alarm = torch.where(calm & threshold.isfinite(), threshold, self._alarm)
 
     def _guard(self, loss: Tensor) -> None:
         """Cut the offset where the loss exploded, and again only if it grew since the last cut."""
@@ -168,6 +173,7 @@ class Controller:
         return {
             "total_steps": self.total_steps,
             "schedule": self.schedule,
+            "width": self.width,
             "step": self.step,
             "decided": self._decided,
             "offset": self.offset.clone(),
@@ -178,8 +184,9 @@ class Controller:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`; horizon and schedule must be the same."""
-        for name, mine in (("total_steps", self.total_steps), ("schedule", self.schedule)):
+        """Continue from :meth:`state_dict`; horizon, schedule and network must be the same."""
+        for name in ("total_steps", "schedule", "width"):
+            mine = getattr(self, name)
             if state[name] != mine:
                 raise ValueError(
                     f"The saved run has {name}={state[name]!r}, this one {mine!r}: "

@@ -164,9 +164,9 @@ def _find(source: "str | os.PathLike[str]") -> Path:
     if isinstance(source, str) and source in shipped_policies():
         return Path(str(resources.files("rl_lr") / "policies" / source))
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         return path
-    if path.is_file():
+    if os.path.isfile(path):
         raise PolicyFileError(
             f"{path} is a file: a policy is a folder with {WEIGHTS_FILE} and {CONFIG_FILE}; zip and "
             f"pickle files can run code when opened and are never loaded, train or export a folder."
@@ -235,7 +235,7 @@ def _parse_layers(content: bytes, hidden: Any, folder: Path) -> tuple[tuple[Tens
             layers.append((weight, bias))
         if tensors:
             raise ValueError(f"unexpected tensors {sorted(tensors)}")
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise PolicyFileError(
             f"{folder / WEIGHTS_FILE} does not hold the network that {CONFIG_FILE} describes ({error}): "
             f"copy the policy folder again."

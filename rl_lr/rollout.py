@@ -30,6 +30,7 @@ class Draw:
     """Base schedule."""
 
 
+_TRACE_FROM = 200  # steps from which tracing a group saves more time than it takes
 _OTHER_SCHEDULES: tuple[BaseSchedule, ...] = ("linear", "wsd", "constant")
 
 
@@ -66,7 +67,8 @@ class Rollout:
         self, drawn: Draw, config: ControlConfig | None = None, device: torch.device | str = "cpu"
     ) -> None:
         self.draw = drawn
-        self.engine = Engine(drawn.task, drawn.seeds, device)
+        traced = drawn.total_steps >= _TRACE_FROM
+        self.engine = Engine(drawn.task, drawn.seeds, device, traced)
         self.controller = Controller(
             self.engine.runs, self.engine.width, drawn.total_steps, drawn.schedule, config, device
         )

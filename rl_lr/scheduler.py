@@ -59,8 +59,8 @@ class RLScheduler:
         if policy is not None and not isinstance(policy, Policy):
             policy = Policy.load(policy)
         self.optimizer, self.policy = optimizer, policy
-        self.base_lrs: list[float] = []
-        self._bases()
+        for group in optimizer.param_groups:
+            _base_rate(group)
         parameters = _trainable(optimizer)
         count = sum(p.numel() for p in parameters)
         self._stride = sketch_stride(count)
@@ -72,6 +72,8 @@ class RLScheduler:
             config=policy.control if policy else control,
             device=parameters[0].device,
         )
+        self.base_lrs: list[float] = []
+        self._bases()
         self._weights: Tensor | None = None  # sketch before the step under way
         self._gradient: Tensor | None = None
         self._stepped = False
@@ -106,12 +108,12 @@ class RLScheduler:
         """
         if not self._stepped:
             return
-        self._stepped = False
         value = torch.as_tensor(loss).detach().reshape(-1)
         if value.numel() != 1:
             raise ValueError(
                 f"scheduler.step needs one scalar loss, got shape {tuple(torch.as_tensor(loss).shape)}."
             )
+        self._stepped = False
         self.controller.record(value, self._gradient, self._weights)
         self._weights = self._gradient = None
         self._decide_if_due()
@@ -138,8 +140,14 @@ class RLScheduler:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue a saved run; base rates come from the state, never from the optimizer."""
-        self.base_lrs = [float(rate) for rate in state["base_lrs"]]
+        saved, present = len(state["base_lrs"]), len(self.optimizer.param_groups)
+        if saved != present:
+            raise ValueError(
+                f"The saved run has {saved} parameter groups, this optimizer {present}: "
+                f"build it with the saved groups before loading."
+            )
         self.controller.load_state_dict(state["controller"])
+        self.base_lrs = [float(rate) for rate in state["base_lrs"]]
         self._offset = self.controller.offset.item()
         self._refresh()
 
@@ -185,9 +193,13 @@ class RLScheduler:
         Each is left in its group as ``initial_lr``, torch's own custom, so that a checkpoint of
         the optimizer alone still tells what the rate was before it was scheduled.
         """
-        for group in self.optimizer.param_groups[len(self.base_lrs) :]:
-            self.base_lrs.append(_base_rate(group))
-            group["initial_lr"] = self.base_lrs[-1]
+        groups = self.optimizer.param_groups
+        for index in range(len(self.base_lrs), len(groups)):
+            rate = groups[index]["lr"]
+            shared = [k for k in range(index) if isinstance(rate, Tensor) and groups[k]["lr"] is rate]
+            base = self.base_lrs[shared[0]] if shared else _base_rate(groups[index])
+            self.base_lrs.append(base)
+            groups[index]["initial_lr"] = base
         return self.base_lrs
 
     def _before_step(self, *_: object) -> None:

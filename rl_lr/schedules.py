@@ -17,7 +17,7 @@ WSD_DECAY = 0.2
 
 
 def _cosine(progress: float) -> float:
-    return 0.5 * (1.0 + math.cos(math.pi * progress))
+    return math.cos(0.5 * math.pi * progress) ** 2  # not ½ (1 + cos), which rounds to 0 near the end
 
 
 def _linear(progress: float) -> float:

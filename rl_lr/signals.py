@@ -127,6 +127,11 @@ class Signals:
         """Mean loss of the first window, ``[runs]``; NaN before it was read."""
         return self._history.first_loss
 
+    @property
+    def last_loss(self) -> Tensor:
+        """Mean loss of the window read last, ``[runs]``; NaN before the first."""
+        return self._history.losses[:, 0]
+
     def record(self, loss: Tensor, grad: Tensor | None, weights: Tensor | None) -> None:
         """Add one optimizer step to the current window.
 

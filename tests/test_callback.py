@@ -9,6 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -174,7 +175,7 @@ def test_after_the_fit_the_optimizer_has_its_base_rate_back() -> None:
 
 
 def test_a_scheduler_of_the_module_is_refused_by_name_unless_overridden() -> None:
-    with pytest.raises(pl.utilities.exceptions.MisconfigurationException, match="StepLR"):
+    with pytest.raises(MisconfigurationException, match="StepLR"):
         trainer(RLLearningRate()).fit(Module(scheduler=True), rows())
     module = Module(scheduler=True)
     trainer(RLLearningRate(Policy.keep(), on_conflict="override")).fit(module, rows())
@@ -182,7 +183,7 @@ def test_a_scheduler_of_the_module_is_refused_by_name_unless_overridden() -> Non
 
 
 def test_a_horizon_nobody_knows_is_refused_with_the_remedy() -> None:
-    with pytest.raises(pl.utilities.exceptions.MisconfigurationException, match=r"total_steps=\.\.\."):
+    with pytest.raises(MisconfigurationException, match=r"total_steps=\.\.\."):
         trainer(RLLearningRate(), max_epochs=-1, max_time="00:00:00:05").fit(Module(), rows())
     module = Module()
     limited = trainer(RLLearningRate(Policy.keep(), total_steps=500), max_epochs=1)
@@ -199,14 +200,14 @@ def test_losing_the_loss_and_two_optimizers_are_refused() -> None:
         def training_step(self, batch: list[Tensor], batch_idx: int) -> None:  # type: ignore[override]
             pass
 
-    with pytest.raises(pl.utilities.exceptions.MisconfigurationException, match="needs the training loss"):
+    with pytest.raises(MisconfigurationException, match="needs the training loss"):
         trainer(RLLearningRate()).fit(Silent(), rows())
 
     class Two(Silent):
         def configure_optimizers(self) -> Any:
             return [torch.optim.SGD([p], 0.1) for p in self.parameters()]
 
-    with pytest.raises(pl.utilities.exceptions.MisconfigurationException, match="returned 2"):
+    with pytest.raises(MisconfigurationException, match="returned 2"):
         trainer(RLLearningRate()).fit(Two(), rows())
 
 

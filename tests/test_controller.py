@@ -69,13 +69,15 @@ def test_a_non_finite_action_keeps_the_offset(action: float) -> None:
 
 
 def test_a_decision_is_due_once_at_each_step_of_the_grid() -> None:
-    controller, due = Controller(1, 1, 200), []
+    controller, copy, due = Controller(1, 1, 200), Controller(1, 1, 200), []
     for step in range(210):
         if controller.due:
             due.append(step)
             controller.act(torch.zeros(1))
             assert controller.just_decided
+            copy.load_state_dict(controller.state_dict())
             assert not controller.due
+            assert not copy.due
         controller.record(torch.ones(1))
     assert tuple(due) == controller.decisions
 

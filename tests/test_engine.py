@@ -31,7 +31,7 @@ def plain_losses(task: TensorTask, seed: int, lr: float, steps: int) -> tuple[li
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()
-        loss = objective(*(rows[0] for rows in batches.next()))
+        loss = objective(*(rows[0] for rows in batches.rows(batches.draw())))
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))

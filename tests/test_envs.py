@@ -143,7 +143,7 @@ def test_sb3_adapter_hands_over_the_last_observation() -> None:
         (lambda: batched(num_envs=6), "num_envs=6 is not a positive multiple of group_size=4"),
         (lambda: batched(num_envs=0), "num_envs=0"),
         (lambda: LearningRateEnv("cifar"), "no task 'cifar'"),
-        (lambda: LearningRateEnv(3), "A task has name, optimizer"),
+        (lambda: LearningRateEnv(3), "A task has name, optimizer"),  # type: ignore[arg-type]
         (lambda: BatchedLearningRateEnv(2, quadratic, config=DrawConfig(20, 30)), "min_steps=20 is shorter"),
         (lambda: SB3VecEnv(batched(4, 1), paired=True), "at least two runs"),
     ],

@@ -80,7 +80,7 @@ class Rows(torch.utils.data.IterableDataset[tuple[Tensor, ...]]):
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         batches = Batches(self.draw.task, list(self.draw.seeds))
         for _ in range(STEPS):
-            yield tuple(rows[0] for rows in batches.next())
+            yield tuple(rows[0] for rows in batches.rows(batches.draw()))
 
 
 class Watch(pl.Callback):

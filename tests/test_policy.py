@@ -143,6 +143,7 @@ def test_a_configuration_that_does_not_fit_is_refused(folder: Path, changes: dic
 @pytest.mark.parametrize(
     ("name", "tensor"),
     [
+        ("layers.0.weight", torch.full((8, NUM_SIGNALS), float("nan"))),
         ("layers.2.bias", torch.tensor([float("nan")])),
         ("layers.2.bias", torch.tensor([float("inf")])),
         ("layers.2.bias", torch.zeros(1, dtype=torch.float64)),

@@ -190,6 +190,16 @@ def test_a_closure_trains_the_same_bits(make_policy: MakePolicy) -> None:
     assert torch.equal(weights(model), weights(plain))
 
 
+def test_a_long_run_is_measured_only_now_and_then() -> None:
+    model = network()
+    scheduler = RLScheduler(SGD(model.parameters(), 0.1), 12_000, Policy.keep())
+    measured = []
+    for step in range(8):
+        train(model, scheduler, range(step, step + 1))
+        measured.append(scheduler.state_dict()["controller"]["signals"]["before"] is not None)
+    assert measured == [True, True, False, False] * 2
+
+
 def test_past_its_horizon_a_run_stays_at_the_last_rate() -> None:
     model, _, scheduler = simple()
     assert train(model, scheduler, range(T + 5))[T - 1 :] == [[kept(T - 1)]] * 6

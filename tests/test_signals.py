@@ -80,13 +80,25 @@ def test_hypergradient_is_positive_before_the_bottom_and_negative_past_it(eta: f
 
 
 def test_a_constant_gradient_walks_straight_without_noise() -> None:
-    grad = torch.tensor([[0.6, 0.8]])
-    weights = [torch.tensor([[600.0, 800.0]]) - 0.5 * t * grad for t in range(5)]
-    table = read(Signals(1, 2), [(torch.tensor([9.0 - t]), grad, w) for t, w in enumerate(weights)])
-    assert value(table, "straightness") == pytest.approx(1.0, abs=1e-4)
-    assert value(table, "gradient_snr") == pytest.approx(0.0, abs=1e-4)
-    assert value(table, "curvature") == pytest.approx(0.0, abs=1e-4)
-    assert value(table, "relative_update") == pytest.approx((math.log(0.5 / 999) + 6) / 3, abs=1e-3)
+    grad, signals = torch.tensor([[0.6, 0.8]]), Signals(1, 2)
+    walk = [(torch.tensor([9.0 - t]), grad, (1000.0 - 0.5 * t) * grad) for t in range(10)]
+    for table in (read(signals, walk[:5]), read(signals, walk[5:])):
+        assert value(table, "straightness") == pytest.approx(1.0, abs=1e-3)
+        assert value(table, "gradient_snr") == pytest.approx(0.0, abs=1e-3)
+        assert value(table, "curvature") == pytest.approx(0.0, abs=1e-3)
+        assert value(table, "relative_update") == pytest.approx((math.log(0.5 / 998) + 6) / 3, abs=1e-2)
+    assert value(table, "window_momentum") == pytest.approx(math.asinh(20) / 2, abs=1e-3)
+    assert value(table, "window_hypergradient") == pytest.approx(math.asinh(20) / 2, abs=1e-3)
+
+
+def test_gradient_changes_are_logs_whatever_the_length_of_a_window() -> None:
+    signals, loss, ones = Signals(1, 2), torch.ones(1), torch.ones(1, 2)
+    tables = []
+    for size, steps in ((8.0, 3), (4.0, 7), (2.0, 5)):
+        signals.record(loss, None, None)  # so that no pair spans two windows
+        tables.append(read(signals, [(loss, size * ones, ones)] * steps))
+    assert value(tables[-1], "gradient_change_1") == pytest.approx(math.tanh(-math.log(2)))
+    assert value(tables[-1], "gradient_change_all") == pytest.approx(-math.log(4) / 3)
 
 
 def test_halving_the_loss_reads_as_log_two_per_window() -> None:
@@ -102,7 +114,8 @@ def test_halving_the_loss_reads_as_log_two_per_window() -> None:
 
 def test_loss_noise_and_trend_are_in_units_of_the_spread() -> None:
     signals = Signals(1, 2)
-    assert value(read(signals, plain([1.0, 3.0])), "loss_noise") == pytest.approx(math.log(0.5) / 4)
+    first = read(signals, plain([1.0, math.nan, 3.0, math.inf]))  # what is not finite is left out
+    assert value(first, "loss_noise") == pytest.approx(math.log(0.5) / 4)
     trend = value(read(signals, plain([0.5, 2.5])), "loss_trend")
     assert trend == pytest.approx(math.asinh(0.5) / 2)  # 0.5 lower; each mean is known to ±√0.5
 

@@ -15,6 +15,7 @@ from rl_lr.envs import BatchedLearningRateEnv
 from rl_lr.envs.sb3 import SB3VecEnv
 from rl_lr.policy import Policy
 from rl_lr.rollout import draw
+from rl_lr.signals import NUM_SIGNALS
 from rl_lr.tasks.families import quadratic
 from rl_lr.training import Figures, export_policy
 from rl_lr.validation import Validation, final_scores
@@ -83,9 +84,7 @@ def test_the_exported_policy_acts_as_sb3_predicts() -> None:
     env = SB3VecEnv(BatchedLearningRateEnv(8, quadratic, 8, TINY.draw))
     model = PPO("MlpPolicy", env, n_steps=8, batch_size=64, seed=0, device="cpu")
     policy = export_policy(model, ControlConfig(), {}, "untrained")
-    observation = (
-        np.random.default_rng(0).normal(size=(32, env.observation_space.shape[0])).astype(np.float32)
-    )  # type: ignore[index]
+    observation = np.random.default_rng(0).normal(size=(32, NUM_SIGNALS)).astype(np.float32)
     predicted, _ = model.predict(observation, deterministic=True)
     np.testing.assert_allclose(
         policy.act(torch.from_numpy(observation)).numpy(), predicted[:, 0], rtol=0, atol=1e-6
