@@ -6,7 +6,6 @@ is a pure function of (task, seed, rates): neighbours in the stack never touch i
 """
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,6 @@ EVALUATION_ROWS = 512
 """Rows of the fixed sample on which a run's result is measured."""
 
 _CHUNK = 64  # mini-batches drawn at once, so that the per-run generators cost little
-_BLOCK_COORDINATES = 200_000  # weights stepped together; more of them leave the cache half-way
 
 
 class Objective(nn.Module):
@@ -107,20 +105,21 @@ class Engine:
     ) -> None:
         self.task, self.runs = task, len(seeds)
         objectives = [build_objective(task, seed) for seed in seeds]
+        self._objective = objectives[0]
         self.weights = torch.stack([_flatten(objective) for objective in objectives]).to(device)
+        self._parameters = self._views(self.weights)
         self._gradient = torch.empty_like(self.weights)
+        self._buffers = {
+            name: torch.stack([o.get_buffer(name) for o in objectives]).to(device)
+            for name, _ in self._objective.named_buffers()
+        }
+        self._optimizer = StackedOptimizer(task.optimizer, self.weights)
         self._batches = Batches(task, seeds, device)
         self._fixed = self._batches.fixed()
         self._stride = sketch_stride(self.weights.shape[1])
         self.width = self.sketch(self.weights).shape[1]
-        count = -(-self.weights.numel() // _BLOCK_COORDINATES)
-        bounds = [self.runs * k // count for k in range(count + 1)]
-        self._blocks = [
-            (slice(low, high), _Block(objectives[low:high], self.weights[low:high], self._gradient[low:high]))
-            for low, high in pairwise(bounds)
-            if high > low
-        ]
         self._traced = traced
+        self._graph: Callable[..., tuple[Tensor, list[Tensor]]] | None = None
 
     def sketch(self, rows: Tensor) -> Tensor:
         """A copy of the strided sample of ``[runs, parameters]`` rows: ``[runs, width]``."""
@@ -136,58 +135,32 @@ class Engine:
             The losses ``[runs]`` and gradients ``[runs, parameters]`` that the step was made with;
             the gradients' memory is reused by the next step.
         """
-        index, losses = self._batches.draw(), []
-        for runs, block in self._blocks:
-            batch = self._batches.rows(index[runs])
-            if self._traced and block.graph is None:
-                block.trace(batch)
-            losses.append(block.step(batch, lr[runs]))
-        return torch.cat(losses), self._gradient
+        batch = self._batches.rows(self._batches.draw())
+        if self._traced and self._graph is None:
+            kept = {name: buffer.clone() for name, buffer in self._buffers.items()}
+            self._graph = trace(self._differentiate, self._parameters, kept, batch)
+        losses, gradients = (self._graph or self._differentiate)(self._parameters, self._buffers, batch)
+        torch.cat(gradients, dim=1, out=self._gradient)
+        self._optimizer.step(self._gradient, lr)
+        return losses, self._gradient
 
     def evaluate(self) -> Tensor:
         """Loss of every run on the fixed sample, in evaluation mode, ``[runs]``."""
-        return torch.cat([block.evaluate(self._fixed) for _, block in self._blocks])
-
-
-class _Block:
-    """Neighbouring runs whose tensors fit a core's cache together."""
-
-    def __init__(self, objectives: list[Objective], weights: Tensor, gradient: Tensor) -> None:
-        self._objective, self._gradient = objectives[0], gradient
-        named = dict(self._objective.named_parameters())
-        pieces = torch.split(weights, [p.numel() for p in named.values()], dim=1)
-        self._parameters = {
-            name: piece.view(len(weights), *p.shape)
-            for (name, p), piece in zip(named.items(), pieces, strict=True)
-        }  # views of the weights, so an update in place moves them
-        self._buffers = {
-            name: torch.stack([o.get_buffer(name) for o in objectives]).to(weights.device)
-            for name, _ in self._objective.named_buffers()
-        }
-        self._optimizer = StackedOptimizer(self._objective.task.optimizer, weights)
-        self.graph: Callable[..., tuple[Tensor, list[Tensor]]] | None = None
-
-    def trace(self, batch: tuple[Tensor, ...]) -> None:
-        """Replace forward and backward pass by their graph; buffers are left as they are."""
-        kept = {name: buffer.clone() for name, buffer in self._buffers.items()}
-        self.graph = trace(self._differentiate, self._parameters, kept, batch)
-
-    def step(self, batch: tuple[Tensor, ...], lr: Tensor) -> Tensor:
-        """Losses, gradient and update of the block's runs; returns the losses."""
-        differentiate = self.graph or self._differentiate
-        losses, gradients = differentiate(self._parameters, self._buffers, batch)
-        torch.cat(gradients, dim=1, out=self._gradient)
-        self._optimizer.step(self._gradient, lr)
-        return losses
-
-    def evaluate(self, fixed: tuple[Tensor, ...]) -> Tensor:
-        """Loss of each run on the same rows."""
         self._objective.eval()
         with torch.no_grad():
             batched = vmap(self._loss, in_dims=(0, 0, None), randomness="different")
-            losses: Tensor = batched(self._parameters, self._buffers, fixed)
+            losses: Tensor = batched(self._parameters, self._buffers, self._fixed)
         self._objective.train()
         return losses
+
+    def _views(self, rows: Tensor) -> dict[str, Tensor]:
+        """The parameters inside ``[runs, parameters]``: an update of the rows in place moves them."""
+        named = dict(self._objective.named_parameters())
+        pieces = torch.split(rows, [p.numel() for p in named.values()], dim=1)
+        return {
+            name: piece.view(self.runs, *p.shape)
+            for (name, p), piece in zip(named.items(), pieces, strict=True)
+        }
 
     def _differentiate(
         self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: tuple[Tensor, ...]

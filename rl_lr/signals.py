@@ -147,7 +147,8 @@ class Signals:
         if self._start is None:
             self._start = weights
         if self._before is not None:
-            self._window.add_pair(grad, weights, *self._before)
+            grad_before, weights_before = self._before
+            self._window.add_pair(grad, weights - weights_before, grad_before)
         self._before, self._latest = (grad, weights), weights
 
     def read(self, position: Position) -> Tensor:
@@ -217,30 +218,30 @@ class Signals:
 
     def _geometry(self) -> dict[str, Tensor | float]:
         window, history = self._window, self._history
-        pairs, products = window.pairs, window.products
-        norms = products.diagonal(dim1=1, dim2=2).sqrt()
-        cosines = products / (norms[:, :, None] * norms[:, None, :])
-        zeros = torch.zeros_like(window.gradient)
-        moved = zeros if self._start is None or self._latest is None else self._latest - self._start
+        gg, uu, pp, gu, pu, gp = window.products.unbind(1)
+        grad_norm, update_norm = (gg / window.pairs).sqrt(), (uu / window.pairs).sqrt()
+        latest = torch.zeros_like(window.gradient) if self._latest is None else self._latest
+        moved = latest - (latest if self._start is None else self._start)
         moved = moved.nan_to_num(0.0, 0.0, 0.0)
-        distance = torch.linalg.vector_norm(moved, dim=1).double()
-        total_gradient = torch.linalg.vector_norm(window.gradient, dim=1).double()
-        log_grad = (norms[:, 0] / pairs.sqrt()).log()
+        distance, weight_norm, total_gradient = (
+            torch.linalg.vector_norm(rows, dim=1).double() for rows in (moved, latest, window.gradient)
+        )
+        log_grad = grad_norm.log()
         log_grad = torch.where(log_grad.isfinite(), log_grad, math.nan)
         last, first = history.log_gradient.unbind(1)
         first = torch.where(first.isnan(), log_grad, first)
         columns: dict[str, Tensor | float] = {
-            "hypergradient": -_spread(cosines[:, 0, 1]),
-            "own_descent": -_spread(cosines[:, 2, 1]),
-            "curvature": (1.0 - products[:, 0, 1] / products[:, 2, 1]).clamp(-1.0, 4.0),
-            "gradient_memory": _spread(cosines[:, 0, 2]),
-            "straightness": 2.0 * distance / (pairs.sqrt() * norms[:, 1]) - 1.0,
+            "hypergradient": -_spread(gu / (gg * uu).sqrt()),
+            "own_descent": -_spread(pu / (pp * uu).sqrt()),
+            "curvature": (1.0 - gu / pu).clamp(-1.0, 4.0),
+            "gradient_memory": _spread(gp / (gg * pp).sqrt()),
+            "straightness": 2.0 * distance / (window.pairs * update_norm) - 1.0,
             "window_hypergradient": -_spread(_cosine(window.gradient, history.displacement)),
             "window_momentum": _spread(_cosine(moved, history.displacement)),
-            "gradient_snr": (total_gradient / (pairs.sqrt() * norms[:, 0])).log() / 2.0,
+            "gradient_snr": (total_gradient / (window.pairs * grad_norm)).log() / 2.0,
             "gradient_change_1": torch.tanh(log_grad - last),
             "gradient_change_all": (log_grad - first) / 3.0,
-            "relative_update": ((norms[:, 1] / norms[:, 3]).log() + 6.0) / 3.0,
+            "relative_update": ((update_norm / weight_norm).log() + 6.0) / 3.0,
         }
         history.displacement = moved
         history.log_gradient = torch.stack((torch.where(log_grad.isnan(), last, log_grad), first), dim=1)
@@ -272,10 +273,9 @@ class Signals:
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
     """Cosine between rows, ``[runs]`` float64; NaN where a row is zero."""
-    a, b = a.double(), b.double()
     norms = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
-    cosine: Tensor = (a * b).sum(dim=1) / norms
-    return cosine
+    cosine: Tensor = torch.linalg.vecdot(a, b) / norms
+    return cosine.double()
 
 
 def _spread(cosine: Tensor) -> Tensor:

@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 
 
+PRODUCTS = ("gg", "uu", "pp", "gu", "pu", "gp")
+"""Of g = g_t, p = g_{t-1} and u = u_{t-1}, the update made between them."""
+
+
 @dataclass
 class Window:
     """Sums over the steps of the current window."""
@@ -16,7 +20,7 @@ class Window:
     pairs: Tensor
     """[runs] float64: consecutive steps measured."""
     products: Tensor
-    """[runs, 4, 4] float64: inner products of (g_t, u_{t-1}, g_{t-1}, w_t)."""
+    """[runs, 6] float64: sums of the inner products named in PRODUCTS."""
     gradient: Tensor
     """[runs, width] float32: sum of g_t."""
 
@@ -28,7 +32,7 @@ class Window:
             return torch.zeros(runs, *shape, dtype=torch.float64, device=device)
 
         gradient = torch.zeros(runs, width, device=device)
-        return cls(loss=zeros(3), pairs=zeros(), products=zeros(4, 4), gradient=gradient)
+        return cls(loss=zeros(3), pairs=zeros(), products=zeros(len(PRODUCTS)), gradient=gradient)
 
     def add_loss(self, loss: Tensor) -> None:
         """Count one step's losses, ``[runs]`` float64; non-finite ones are left out."""
@@ -36,13 +40,23 @@ class Window:
         loss = torch.where(finite, loss, 0.0)
         self.loss += torch.stack((finite, loss, loss * loss), dim=1)
 
-    def add_pair(self, grad: Tensor, weights: Tensor, grad_before: Tensor, weights_before: Tensor) -> None:
+    def add_pair(self, grad: Tensor, update: Tensor, grad_before: Tensor) -> None:
         """Add the products of two consecutive steps; runs with a non-finite one are left out."""
-        rows = torch.stack((grad, weights - weights_before, grad_before, weights), dim=1)
-        products = rows @ rows.mT
-        valid = products.isfinite().flatten(1).all(dim=1)
+        dot = torch.linalg.vecdot
+        products = torch.stack(
+            (
+                dot(grad, grad),
+                dot(update, update),
+                dot(grad_before, grad_before),
+                dot(grad, update),
+                dot(grad_before, update),
+                dot(grad, grad_before),
+            ),
+            dim=1,
+        )
+        valid = products.isfinite().all(dim=1)
         self.pairs += valid
-        self.products += torch.where(valid[:, None, None], products, 0.0)
+        self.products += torch.where(valid[:, None], products, 0.0)
         self.gradient += torch.where(valid[:, None], grad, 0.0)
 
 

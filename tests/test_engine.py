@@ -46,11 +46,12 @@ def test_newton_step_on_a_parabola_lands_on_the_minimum() -> None:
     assert engine.weights.tolist() == [[0.0] * 3, [0.5] * 3, [-1.0] * 3]
 
 
+@pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn", "digits-linear", "source-transformer"])
-def test_each_stacked_run_is_the_plain_run_of_its_seed(name: str) -> None:
+def test_each_stacked_run_is_the_plain_run_of_its_seed(name: str, traced: bool) -> None:
     task = real_task(name)
     rates = [task.optimizer.lr * factor for factor in (0.3, 1.0)]
-    engine = Engine(task, [5, 6])
+    engine = Engine(task, [5, 6], traced=traced)
     stacked = torch.stack([engine.step(torch.tensor(rates))[0] for _ in range(20)]).T
     for run, (seed, rate) in enumerate(zip((5, 6), rates, strict=True)):
         losses, _ = plain_losses(task, seed, rate, 20)
@@ -86,13 +87,14 @@ def test_building_an_engine_leaves_the_global_generator_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_batch_norm_and_dropout_stack() -> None:
+@pytest.mark.parametrize("traced", [False, True])
+def test_batch_norm_and_dropout_stack(traced: bool) -> None:
     def network() -> nn.Module:
         return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 1))
 
     x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
     task = TensorTask("norm", OptimizerSpec(), 16, network, (x, x.sum(1, keepdim=True)), squared_error)
-    engine = Engine(task, [0, 1, 2])
+    engine = Engine(task, [0, 1, 2], traced=traced)
     before = engine.evaluate()
     for _ in range(200):
         engine.step(torch.full((3,), 1e-2))
