@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from rl_lr.envs.batched import BatchedLearningRateEnv
+from rl_lr.reward import relative_score, score
+
+Array = NDArray[Any]
 
 
 class SB3VecEnv(VecEnv):
@@ -16,9 +20,10 @@ class SB3VecEnv(VecEnv):
 
     Args:
         env: the environment.
-        paired: pay each run its reward minus the mean reward of the other runs of its group at
-            the same decision. The others do not depend on this run's actions, so the best
-            policy stays the same, and how hard the task is drops out of what the critic learns.
+        paired: pay each run by its standing within its group, which shares a task: the final
+            account is settled with :func:`rl_lr.reward.relative_score`, and of every reward the
+            mean of the others' at the same decision is taken off. The others hardly depend on
+            this run's actions, so how hard the task is drops out of what the critic must learn.
     """
 
     def __init__(self, env: BatchedLearningRateEnv, paired: bool = False) -> None:
@@ -43,9 +48,7 @@ class SB3VecEnv(VecEnv):
         """Carry them out; at the end of an episode each info holds ``terminal_observation``."""
         observation, reward, done, _, infos = self.env.step(self._actions)
         if self.paired:
-            groups = reward.reshape(-1, self.env.group_size)
-            others = (groups.sum(axis=1, keepdims=True) - groups) / (self.env.group_size - 1)
-            reward = (groups - others).reshape(-1)
+            reward = self._pair(reward, infos.get("final_info"))
         each: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if done[0]:
             details = infos["final_info"]
@@ -53,6 +56,18 @@ class SB3VecEnv(VecEnv):
                 info["terminal_observation"] = infos["final_obs"][index]
                 info |= {name: float(details[name][index]) for name in details if not name.startswith("_")}
         return observation, reward.astype(np.float32), done, each
+
+    def _pair(self, reward: Array, final: dict[str, Array] | None) -> Array:
+        """Rewards relative to the group; ``final`` holds the runs' losses at the end of an episode."""
+        shape = (-1, self.env.group_size)
+        groups = reward.reshape(shape)
+        if final is not None:
+            loss, initial = (
+                torch.from_numpy(final[f"{name}_loss"]).view(shape) for name in ("final", "initial")
+            )
+            groups = groups + (score(loss, initial) - relative_score(loss, initial)).numpy()
+        others = (groups.sum(axis=1, keepdims=True) - groups) / (self.env.group_size - 1)
+        return (groups - others).reshape(-1)
 
     def close(self) -> None:
         """Nothing is held open."""

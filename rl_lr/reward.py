@@ -10,6 +10,10 @@ WORST = 10.0
 """A diverged run ends at this multiple of its initial loss, and no run scores below it."""
 
 
+RELATIVE_FLOOR = 0.01
+"""In :func:`relative_score`, the share of the way down below which runs of a group tie."""
+
+
 def score(loss: Tensor, initial: Tensor) -> Tensor:
     """Standing of a run, in nats; lower is better.
 
@@ -27,3 +31,24 @@ def score(loss: Tensor, initial: Tensor) -> Tensor:
     """
     ratio = (loss / initial).nan_to_num(WORST, WORST, WORST).clamp(0.0, WORST)
     return (ratio + FLOOR).log()
+
+
+def relative_score(loss: Tensor, initial: Tensor) -> Tensor:
+    """Standing of runs of one task among each other, in nats; lower is better.
+
+    .. code-block:: text
+
+        relative score = log(min((ℓ - ℓ*) / (ℓ₀ - ℓ*), WORST) + RELATIVE_FLOOR)
+
+    with ℓ* the lowest loss of the group, along the last dimension. Where a loss cannot fall far,
+    as in modelling text, :func:`score` hardly tells a good rate from a bad one; this does, so
+    every task weighs the same in training.
+
+    >>> import torch
+    >>> relative_score(torch.tensor([2.0, 2.1, 4.0]), torch.tensor(4.0)).round(decimals=2).tolist()
+    [-4.61, -2.81, 0.01]
+    """
+    best = loss.nan_to_num(torch.inf).amin(dim=-1, keepdim=True)
+    way = (initial - best).clamp_min(1e-3 * initial.abs())
+    ratio = ((loss - best) / way).nan_to_num(WORST, WORST, WORST).clamp(0.0, WORST)
+    return (ratio + RELATIVE_FLOOR).log()

@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-
 PRODUCTS = ("gg", "uu", "pp", "gu", "pu", "gp")
 """Of g = g_t, p = g_{t-1} and u = u_{t-1}, the update made between them."""
 

@@ -96,7 +96,7 @@ def _inputs(rng: Generator, rows: int, width: int) -> Tensor:
 
 
 def _mlp(rng: Generator, inputs: int, outputs: int) -> Callable[[], nn.Module]:
-    width, depth = _integer(rng, 8, 160), int(rng.integers(1, 4))
+    width, depth = _integer(rng, 8, 200), int(rng.integers(1, 4))
     activation = networks.ACTIVATIONS[rng.integers(len(networks.ACTIVATIONS))]
     norm, residual = bool(rng.random() < 0.25), bool(rng.random() < 0.25)
     sizes = (inputs, *([width] * depth), outputs)
@@ -199,14 +199,15 @@ def _words(rng: Generator, rows: int, length: int, vocabulary: int) -> tuple[Ten
 
 def sequences(rng: Generator) -> TensorTask:
     """A transformer or gated recurrent net models text from a random source."""
-    source, rows = (_markov, 1024) if rng.random() < 0.4 else (_words, 3072)
+    source, rows = (_markov, 1024) if rng.random() < 0.3 else (_words, 3072)
     length = _integer(rng, 8, 24)
-    tokens, vocabulary = source(rng, rows, length, _integer(rng, 8, 96))
-    width = 4 * _integer(rng, 3, 12)
+    tokens, vocabulary = source(rng, rows, length, _integer(rng, 12, 100))
+    width = 4 * _integer(rng, 4, 14)
     factory: Callable[[], nn.Module] = partial(networks.Recurrent, vocabulary, width)
-    if rng.random() < 0.7:
-        factory = partial(networks.Transformer, vocabulary, length, width, int(rng.integers(1, 3)))
-    return _finish(rng, "sequences", factory, (tokens,), next_token, batch=(4, 16))
+    if rng.random() < 0.75:
+        factory = partial(networks.Transformer, vocabulary, length, width, int(rng.integers(1, 4)))
+    most = max(3, 128 // length)  # few tokens in a batch pay for the larger networks
+    return _finish(rng, "sequences", factory, (tokens,), next_token, batch=(3, most))
 
 
 class Quadratic(nn.Module):
@@ -234,12 +235,12 @@ def quadratic(rng: Generator) -> TensorTask:
 Weighted = tuple[tuple[Family, float], ...]
 
 TRAINING: Weighted = (
-    (mlp_classification, 2.0),
-    (mlp_regression, 2.0),
+    (mlp_classification, 1.5),
+    (mlp_regression, 1.5),
     (coordinates, 1.0),
     (autoencoder, 1.0),
     (images, 2.0),
-    (sequences, 2.0),
+    (sequences, 3.0),
     (quadratic, 1.0),
 )
 """The families that train the default policy, with the weight that each is drawn with."""
