@@ -67,7 +67,8 @@ class SB3VecEnv(VecEnv):
             )
             groups = groups + (score(loss, initial) - relative_score(loss, initial)).numpy()
         others = (groups.sum(axis=1, keepdims=True) - groups) / (self.env.group_size - 1)
-        return (groups - others).reshape(-1)
+        relative: Array = (groups - others).reshape(-1)
+        return relative
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -1,5 +1,6 @@
 """What a policy is paid: how far the training objective has come."""
 
+import torch
 from torch import Tensor
 
 FLOOR = 0.003
@@ -25,7 +26,6 @@ def score(loss: Tensor, initial: Tensor) -> Tensor:
     decision is the score's drop until the next one; with a discount of 1 the sum over a run is
     its final result, so a policy gains nothing from looking good early.
 
-    >>> import torch
     >>> score(torch.tensor([1.0, 0.1, 0.0, float("nan")]), torch.tensor(1.0)).round(decimals=2).tolist()
     [0.0, -2.27, -5.81, 2.3]
     """
@@ -44,7 +44,6 @@ def relative_score(loss: Tensor, initial: Tensor) -> Tensor:
     as in modelling text, :func:`score` hardly tells a good rate from a bad one; this does, so
     every task weighs the same in training.
 
-    >>> import torch
     >>> relative_score(torch.tensor([2.0, 2.1, 4.0]), torch.tensor(4.0)).round(decimals=2).tolist()
     [-4.61, -2.81, 0.01]
     """

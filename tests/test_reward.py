@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl_lr.reward import FLOOR, WORST, score
+from rl_lr.reward import FLOOR, WORST, relative_score, score
 
 WORST_SCORE = math.log(WORST + FLOOR)
 
@@ -50,3 +50,15 @@ def test_any_losses_score_between_the_floor_and_the_worst(loss: float, initial: 
 def test_a_lower_loss_never_scores_worse(initial: float, one: float, other: float) -> None:
     low, high = score(torch.tensor(sorted((one, other)), dtype=torch.float64), torch.tensor(initial))
     assert low <= high
+
+
+def test_relative_score_ranks_a_group_and_forgives_nobody_a_lost_run() -> None:
+    loss = torch.tensor([[2.0, 2.5, 4.0, float("nan"), float("inf")]])
+    standing = relative_score(loss, torch.tensor([[4.0]]))
+    expected = [math.log(0.01), math.log(0.26), math.log(1.01), math.log(10.01), math.log(10.01)]
+    assert standing[0].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_relative_score_of_a_group_that_got_nowhere_is_finite() -> None:
+    assert relative_score(torch.full((1, 3), 5.0), torch.full((1, 3), 2.0)).isfinite().all()
+    assert relative_score(torch.full((1, 3), float("nan")), torch.full((1, 3), 2.0)).isfinite().all()
