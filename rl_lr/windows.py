@@ -41,22 +41,15 @@ class Window:
 
     def add_pair(self, grad: Tensor, update: Tensor, grad_before: Tensor) -> None:
         """Add the products of two consecutive steps; runs with a non-finite one are left out."""
-        dot = torch.linalg.vecdot
-        products = torch.stack(
-            (
-                dot(grad, grad),
-                dot(update, update),
-                dot(grad_before, grad_before),
-                dot(grad, update),
-                dot(grad_before, update),
-                dot(grad, grad_before),
-            ),
-            dim=1,
-        )
+        dot, norm = torch.linalg.vecdot, torch.linalg.vector_norm
+        squares = [norm(rows, dim=1).square() for rows in (grad, update, grad_before)]
+        mixed = [dot(grad, update), dot(grad_before, update), dot(grad, grad_before)]
+        products = torch.stack(squares + mixed, dim=1)
         valid = products.isfinite().all(dim=1)
         self.pairs += valid
         self.products += torch.where(valid[:, None], products, 0.0)
-        self.gradient += torch.where(valid[:, None], grad, 0.0)
+        everywhere = valid.device.type == "cpu" and bool(valid.all())  # elsewhere looking would cost a sync
+        self.gradient += grad if everywhere else torch.where(valid[:, None], grad, 0.0)
 
 
 @dataclass
