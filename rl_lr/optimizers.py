@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,10 @@ class StackedOptimizer:
         AdamW   m ← β₁ m + (1-β₁) g        v ← β₂ v + (1-β₂) g²
                 w ← (1 - η λ) w - η (m / (1-β₁ᵗ)) / (√(v / (1-β₂ᵗ)) + ε)
 
-    with w the weights, g the gradient, η the run's rate, λ ``weight_decay``, t the step: the
-    formulas of torch.optim (AdamW: Loshchilov & Hutter, 1711.05101, Algorithm 2). Moments and
-    scratch are allocated once, because fresh pages cost more than the arithmetic on them.
+    with w the weights, g the gradient, η the run's rate, λ ``weight_decay``, t the step (AdamW:
+    Loshchilov & Hutter, 1711.05101, Algorithm 2). AdamW's direction is the step that torch's own
+    fused kernel makes from 0 at rate 1, so only the rates per run are ours. Moments and scratch
+    are allocated once, because fresh pages cost more than the arithmetic on them.
 
     Args:
         spec: which optimizer.
@@ -53,14 +55,14 @@ class StackedOptimizer:
     """
 
     def __init__(self, spec: OptimizerSpec, weights: Tensor) -> None:
-        self.spec, self.weights, self.steps = spec, weights, 0
+        self.spec, self.weights = spec, weights
         self._first = torch.zeros_like(weights)
         self._second = torch.zeros_like(weights) if spec.kind == "adamw" else None
-        self._scratch = torch.empty_like(weights)
+        self._direction = torch.empty_like(weights)
+        self._steps = torch.zeros((), device=weights.device)
 
     def step(self, gradient: Tensor, lr: Tensor) -> None:
         """Move every run by one step; ``gradient`` ``[runs, parameters]``, ``lr`` ``[runs]``."""
-        self.steps += 1
         eta = lr.to(self.weights.dtype)[:, None]
         if self._second is None:
             self._sgd(gradient, eta)
@@ -74,12 +76,22 @@ class StackedOptimizer:
         self.weights.addcmul_(self._first, eta, value=-1.0)
 
     def _adamw(self, gradient: Tensor, second: Tensor, eta: Tensor) -> None:
-        beta1, beta2 = self.spec.betas
-        self._first.lerp_(gradient, 1.0 - beta1)
-        second.mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
-        correction = (1.0 - beta2**self.steps) ** 0.5  # taken out of the root: one pass less
-        direction = torch.sqrt(second, out=self._scratch).add_(self.spec.eps * correction)
-        torch.div(self._first, direction, out=direction)
+        adamw(
+            [self._direction.zero_()],
+            [gradient],
+            [self._first],
+            [second],
+            [],
+            [self._steps],
+            fused=True,
+            amsgrad=False,
+            beta1=self.spec.betas[0],
+            beta2=self.spec.betas[1],
+            lr=1.0,
+            weight_decay=0.0,
+            eps=self.spec.eps,
+            maximize=False,
+        )
         if self.spec.weight_decay:
             self.weights.mul_(1.0 - eta * self.spec.weight_decay)
-        self.weights.addcmul_(direction, eta * (correction / (1.0 - beta1**self.steps)), value=-1.0)
+        self.weights.addcmul_(self._direction, eta)

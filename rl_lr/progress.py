@@ -19,8 +19,9 @@ def training_progress(
         BarColumn(),
         TextColumn("{task.fields[figures]}"),
         TimeElapsedColumn(),
-        TextColumn("of which left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
+        TextColumn("elapsed,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("iteration 0", total=iterations or seconds, figures="")

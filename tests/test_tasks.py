@@ -12,6 +12,7 @@ from rl_lr.tasks import REAL, Task, TensorTask, real_task, resolve
 from rl_lr.tasks.families import TRAINING, mixture
 from rl_lr.tasks.networks import Rescaled, Transformer, mlp
 from rl_lr.tasks.real import digits, source_text
+from rl_lr.tasks.tensors import cross_entropy
 
 FAMILIES = [family for family, _ in TRAINING]
 
@@ -65,6 +66,15 @@ def test_digits_and_source_text_are_what_they_say() -> None:
     rows, held_out, vocabulary = source_text(32)
     assert rows.max() < vocabulary == 97
     assert len(rows) > 5 * len(held_out) > 1000
+
+
+def test_cross_entropy_is_torchs_in_value_and_gradient() -> None:
+    logits = (5.0 * torch.randn(3, 4, 7)).requires_grad_()
+    target = torch.randint(7, (3, 4))
+    ours = cross_entropy(logits, target)
+    theirs = torch.nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten())
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)))
 
 
 def test_rescaling_changes_the_numbers_and_not_the_function() -> None:
