@@ -121,6 +121,8 @@ class Signals:
         self._before: tuple[Tensor, Tensor] | None = None  # g and w of the step before
         self._start: Tensor | None = None  # weights at the start of the window
         self._latest: Tensor | None = None  # last weights seen
+        self._span = 0  # updates between start and latest, measured or not
+        self._unseen = 0  # updates since latest
 
     @property
     def first_loss(self) -> Tensor:
@@ -143,9 +145,11 @@ class Signals:
         self._window.add_loss(loss.detach().to(self.device, torch.float64))
         if grad is None or weights is None:
             self._before = None
+            self._unseen += 1
             return
         if self._start is None:
-            self._start = weights
+            self._start, self._unseen = weights, 0
+        self._span, self._unseen = self._span + self._unseen, 1
         if self._before is not None:
             grad_before, weights_before = self._before
             self._window.add_pair(grad, weights - weights_before, grad_before)
@@ -161,7 +165,7 @@ class Signals:
         now = table[:, [_FAST.index(name) for name in _AVERAGED]]
         table = torch.cat((table, self._average(now)), dim=1)
         self._window = Window.empty(self.runs, self.width, self.device)
-        self._start = self._latest
+        self._start, self._span = self._latest, 0
         return table.nan_to_num(0.0, CLIP, -CLIP).clamp(-CLIP, CLIP).float()
 
     def _column(self, value: Tensor | float) -> Tensor:
@@ -235,7 +239,7 @@ class Signals:
             "own_descent": -_spread(pu / (pp * uu).sqrt()),
             "curvature": (1.0 - gu / pu).clamp(-1.0, 4.0),
             "gradient_memory": _spread(gp / (gg * pp).sqrt()),
-            "straightness": 2.0 * distance / (window.pairs * update_norm) - 1.0,
+            "straightness": 2.0 * distance / (self._span * update_norm) - 1.0,
             "window_hypergradient": -_spread(_cosine(window.gradient, history.displacement)),
             "window_momentum": _spread(_cosine(moved, history.displacement)),
             "gradient_snr": (total_gradient / (window.pairs * grad_norm)).log() / 2.0,
@@ -255,6 +259,8 @@ class Signals:
             "before": None if self._before is None else list(self._before),
             "start": self._start,
             "latest": self._latest,
+            "span": self._span,
+            "unseen": self._unseen,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -269,6 +275,7 @@ class Signals:
         self._before = None if before is None else (here(before[0]), here(before[1]))
         self._start = None if start is None else here(start)
         self._latest = None if latest is None else here(latest)
+        self._span, self._unseen = state["span"], state["unseen"]
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:

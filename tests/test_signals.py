@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import product
 
 import pytest
@@ -220,3 +220,18 @@ def test_a_sketch_fits_and_its_stride_is_prime(count: int) -> None:
     assert -(-count // stride) <= SKETCH
     assert (stride == 1) == (count <= SKETCH)
     assert all(stride % k for k in range(2, math.isqrt(stride) + 1))
+
+
+@pytest.mark.parametrize("measured", [lambda t: True, lambda t: t % 7 < 2])
+def test_a_straight_path_is_straight_however_few_of_its_steps_are_measured(
+    measured: Callable[[int], bool],
+) -> None:
+    signals, weights = Signals(1, 3), torch.zeros(1, 3)
+    readings = []
+    for t in range(84):
+        sketch = (torch.ones(1, 3), weights.clone()) if measured(t) else (None, None)
+        signals.record(torch.ones(1), *sketch)
+        weights = weights - 0.1
+        if t % 28 == 27:
+            readings.append(value(signals.read(position()), "straightness"))
+    assert readings == pytest.approx([1.0] * 3, abs=1e-5)
