@@ -22,7 +22,9 @@ from rl_lr.schedules import BaseSchedule, base_schedule, check_schedule, decisio
 from rl_lr.signals import Position, Signals
 
 MEASURED_PER_WINDOW = 16
-"""At most about this many pairs of steps are measured in one window, so long runs cost no more."""
+"""About this many pairs of steps are measured in a long window, so long runs cost no more."""
+
+_SHORT_WINDOW = 5  # steps up to which every one is measured; in longer windows one pair in three
 
 _REGROWTH = 1.5  # a loss must grow by this factor after a cut before the guard cuts again
 
@@ -98,12 +100,13 @@ class Controller:
         """Whether the coming step's gradient and weights are wanted."""
         start = self.decisions[self._window_index(self.step)]
         every = self._measure_every(self.step)
-        return (self.step - start) % every < 2 or every < 3
+        return every == 1 or (self.step - start) % every < 2
 
     def record(self, loss: Tensor, grad: Tensor | None = None, weights: Tensor | None = None) -> None:
         """Take in the step just made: :meth:`rl_lr.signals.Signals.record`, then the guard."""
+        loss = loss.detach().to(self.offset)
         self._signals.record(loss, grad, weights)
-        self._guard(loss.detach().to(self.offset))
+        self._guard(loss)
         self.step += 1
 
     def signals(self) -> Tensor:
@@ -166,7 +169,8 @@ class Controller:
     def _measure_every(self, step: int) -> int:
         index = self._window_index(step)
         end = self.decisions[index + 1] if index + 1 < len(self.decisions) else self.total_steps
-        return math.ceil((end - self.decisions[index]) / MEASURED_PER_WINDOW)
+        length = end - self.decisions[index]
+        return 1 if length <= _SHORT_WINDOW else max(3, math.ceil(length / MEASURED_PER_WINDOW))
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state as plain types and tensors; fits ``torch.load(weights_only=True)``."""
