@@ -52,7 +52,8 @@ def run_bench(out: Path, repetitions: int) -> list[Ratio]:
         raise ValueError(f"repetitions is {repetitions}: a spread needs at least 2.")
     console = Console()
     results = [
-        _engine_against_loop(repetitions),
+        _engine_against_loop(2000, max(2, repetitions // 2)),
+        _engine_against_loop(500, repetitions),
         _callback_against_monitor(repetitions),
         *_scheduler_memory(),
     ]
@@ -99,12 +100,11 @@ def mlp_task() -> TensorTask:
     return TensorTask("bench", OptimizerSpec("adamw", lr=1e-3), 32, factory, (x, y), cross_entropy)
 
 
-def _engine_against_loop(repetitions: int) -> Ratio:
-    """Optimizee steps per second: the engine with signals, over a plain loop of torch.optim.AdamW."""
+def _engine_against_loop(steps: int, repetitions: int) -> Ratio:
+    """Optimizee steps per second: the engine in whole controlled runs, over a plain loop of AdamW."""
     task, keep = mlp_task(), Policy.keep()
 
-    def stacked(steps: int = 500) -> float:
-        """A whole controlled run of a length at which every step is measured."""
+    def stacked() -> float:
         rollout = Rollout(Draw(task, tuple(range(RUNS)), (task.optimizer.lr,) * RUNS, steps))
         begin = time.perf_counter()  # tracing counts, drawing the runs does not
         while not rollout.done:
@@ -115,7 +115,7 @@ def _engine_against_loop(repetitions: int) -> Ratio:
     optimizer = torch.optim.AdamW(network.parameters(), task.optimizer.lr)
     generator = torch.Generator().manual_seed(0)
 
-    def plain(steps: int = 2000) -> float:
+    def plain() -> float:
         begin = time.perf_counter()
         for _ in range(steps):
             rows = torch.randint(len(x), (task.batch_size,), generator=generator)
@@ -125,9 +125,8 @@ def _engine_against_loop(repetitions: int) -> Ratio:
             optimizer.step()
         return steps / (time.perf_counter() - begin)
 
-    return paired(
-        f"engine / plain loop, {RUNS} MLPs 64-32-10, signals on", "≥ 15", stacked, plain, repetitions
-    )
+    name = f"engine / plain loop, {RUNS} MLPs 64-32-10, signals on, runs of {steps} steps"
+    return paired(name, "≥ 15", stacked, plain, repetitions)
 
 
 def _wide_mlp(width: int) -> nn.Module:

@@ -10,10 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import Graph, Node
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
+Rule = Callable[[Graph, Node], Node | None]
+"""Builds what a node can be replaced by, or None where it does not apply."""
+
 _aten = torch.ops.aten
+_NARROW = 16  # fewer outputs than this are computed faster, and reduced faster, lying transposed
 _VIEWS = (_aten.expand.default, _aten.view.default, _aten._unsafe_view.default)
 
 
@@ -28,15 +32,24 @@ def trace(function: Callable[..., Any], *inputs: Any) -> Callable[..., Any]:
         return function(*inputs)
 
     module = make_fx(plain)(*inputs)
-    while _rewrite_once(module.graph):
-        module.graph.eliminate_dead_code()
-    module.recompile()
+    _rewrite(module, (*_RULES, _turn_narrow))
+    try:
+        module(*inputs)
+    except RuntimeError:  # something further on needs the rows to lie as they did
+        module = make_fx(plain)(*inputs)
+        _rewrite(module, _RULES)
     return module
 
 
-def _rewrite_once(graph: Graph) -> bool:
+def _rewrite(module: GraphModule, rules: tuple[Rule, ...]) -> None:
+    """Apply the rules until none fits any operation."""
+    while _rewrite_once(module.graph, rules):
+        module.graph.eliminate_dead_code()
+    module.recompile()
+
+
+def _rewrite_once(graph: Graph, rules: tuple[Rule, ...]) -> bool:
     """Apply to every operation the first rule that fits it; tell whether any did."""
-    rules = (_drop_identity, _cancel_transposes, _transpose_product, _drop_copy, _fuse_bias)
     changed = False
     for node in [node for node in graph.nodes if node.op == "call_function"]:
         new = next((new for rule in rules if (new := rule(graph, node)) is not None), None)
@@ -115,3 +128,17 @@ def _fuse_bias(graph: Graph, node: Node) -> Node | None:
         if fits and _value(product).shape == _value(node).shape:  # type: ignore[arg-type]
             return _call(graph, node, _aten.baddbmm.default, (bias, *product.args), _value(node))  # type: ignore[union-attr]
     return None
+
+
+def _turn_narrow(graph: Graph, node: Node) -> Node | None:
+    """baddbmm(c, a, b) with few columns → baddbmm(cᵀ, bᵀ, aᵀ)ᵀ, rows innermost in memory."""
+    if node.target is not _aten.baddbmm.default or _value(node).shape[-1] >= _NARROW:
+        return None
+    if _value(node).shape[-2] < _NARROW:
+        return None  # also what the rule itself makes
+    parts = [(_call(graph, node, _aten.transpose.int, (n, 1, 2), _value(n).mT)) for n in node.args]  # type: ignore[arg-type]
+    turned = _call(graph, node, _aten.baddbmm.default, (parts[0], parts[2], parts[1]), _value(node).mT)
+    return _call(graph, node, _aten.transpose.int, (turned, 1, 2), _value(node))
+
+
+_RULES: tuple[Rule, ...] = (_drop_identity, _cancel_transposes, _transpose_product, _drop_copy, _fuse_bias)

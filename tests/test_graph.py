@@ -25,6 +25,20 @@ def test_a_linear_layer_becomes_one_fused_product() -> None:
     assert aten.add.Tensor not in operations(graph)
 
 
+def test_a_narrow_layer_is_computed_lying_on_its_side_unless_a_later_view_forbids_it() -> None:
+    def narrow(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return (torch.bmm(x, weight.transpose(1, 2)) + bias[:, None]).exp()
+
+    def viewed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return aten.view.default(narrow(x, weight, bias), [3, 60])  # type: ignore[no-any-return]
+
+    inputs = torch.randn(3, 20, 4), torch.randn(3, 3, 4), torch.randn(3, 3)
+    for function, lies_aside in ((narrow, True), (viewed, False)):
+        graph = trace(function, *inputs)
+        torch.testing.assert_close(graph(*inputs), function(*inputs))
+        assert operations(graph).count(aten.transpose.int) == (3 if lies_aside else 1)
+
+
 def test_a_transposed_product_is_computed_the_other_way_round_without_a_copy() -> None:
     def gradient(x: Tensor, outward: Tensor) -> Tensor:
         return torch.bmm(x.transpose(1, 2), outward).transpose(1, 2).contiguous()
