@@ -63,8 +63,8 @@ def draw_figure(fits: list[Fit], path: Path) -> None:
     for row, label in enumerate(("training loss (smoothed)", "learning rate")):
         axes[row, 0].set_ylabel(label)
     for left in range(0, len(columns), len(factors)):
-        for axis in axes[1, left + 1 : left + len(factors)]:
-            axis.sharey(axes[1, left])
+        for axis in axes[1, left : left + len(factors)]:
+            axis.set_ylim(1e-7, 1.5 * max(rate for one in fits for rate in one.rates))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(arms), frameon=False)
     figure.savefig(path, dpi=110)
