@@ -56,7 +56,7 @@ def test_the_offset_stops_at_its_bound(sign: float) -> None:
     controller = Controller(1, 1, T)
     for _ in range(20):
         controller.act(torch.tensor([sign]))
-    assert offset(controller) == sign * 8.0
+    assert offset(controller) == sign * controller.config.bound
 
 
 @pytest.mark.parametrize("action", [math.nan, math.inf, -math.inf])
@@ -129,7 +129,7 @@ def test_a_non_finite_loss_cuts_at_once_and_never_below_the_bound(loss: float) -
     assert controller.diverged.tolist() == [True, False]
     for _ in range(9):
         controller.record(torch.tensor([loss, 1.0]))
-    assert controller.offset.tolist() == [-8.0, 0.0]
+    assert controller.offset.tolist() == [-controller.config.bound, 0.0]
     assert controller.guard_events.tolist() == [10, 0]
 
 

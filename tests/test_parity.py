@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rl_lr.callbacks import RLLearningRate
+from rl_lr.config import ControlConfig
 from rl_lr.demo.fits import quiet_trainer
 from rl_lr.engine import Batches, Objective, build_objective
 from rl_lr.envs import LearningRateEnv
@@ -20,13 +21,13 @@ STEPS = 120
 
 
 def lively_policy() -> Policy:
-    """Random weights large enough to move the rate at every decision."""
+    """Random weights that move the rate at every decision, within bounds that keep runs from chaos."""
     generator = torch.Generator().manual_seed(3)
     layers = (
         (0.2 * torch.randn(16, NUM_SIGNALS, generator=generator), torch.zeros(16)),
         (0.2 * torch.randn(1, 16, generator=generator), torch.zeros(1)),
     )
-    return Policy(layers, name="lively")
+    return Policy(layers, ControlConfig(bound=2.0), name="lively")
 
 
 def drawn(name: str) -> Draw:
@@ -35,7 +36,7 @@ def drawn(name: str) -> Draw:
 
 
 def by_single_env(draw: Draw, policy: Policy) -> tuple[Tensor, Tensor, Tensor]:
-    env = LearningRateEnv(task=draw.task)
+    env = LearningRateEnv(task=draw.task, control=policy.control)
     observation, _ = env.reset(options={"draw": draw})
     seen, offsets, over = [], [], False
     while not over:
@@ -46,7 +47,7 @@ def by_single_env(draw: Draw, policy: Policy) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def by_engine(draw: Draw, policy: Policy) -> tuple[Tensor, Tensor, Tensor]:
-    rollout = Rollout(draw)
+    rollout = Rollout(draw, policy.control)
     seen, offsets = [], []
     while not rollout.done:
         seen.append(rollout.signals()[0])
