@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from torch import Tensor
 from torch.optim import Optimizer
@@ -97,10 +98,12 @@ class RLLearningRate(Callback):
         scheduler = self.scheduler
         if scheduler is None:
             return
-        self._losses.append(_loss_of(outputs) * trainer.accumulate_grad_batches)
+        self._losses.append(_loss_of(outputs))
         if not scheduler.stepped:
             return
-        loss = torch.stack(self._losses).mean()
+        loss = self._losses[0] if len(self._losses) == 1 else torch.stack(self._losses).mean()
+        if trainer.accumulate_grad_batches > 1:  # by which Lightning divided it
+            loss = loss * trainer.accumulate_grad_batches
         self._losses = []
         if trainer.world_size > 1:  # every rank must decide on the same numbers
             loss = trainer.strategy.reduce(loss, reduce_op="mean")
@@ -178,7 +181,21 @@ class RLLearningRate(Callback):
             metrics |= {f"rl_lr/signal/{name}": value for name, value in zip(SIGNALS, values, strict=True)}
         trainer.callback_metrics["rl_lr/lr"] = torch.tensor(scheduler.get_last_lr()[0])
         for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=trainer.global_step)
+            _log_at_once(logger, metrics, trainer.global_step)
+
+
+def _log_at_once(logger: Logger, metrics: dict[str, float], step: int) -> None:
+    """``logger.log_metrics``, for TensorBoard as one event: one per value took most of our time."""
+    if isinstance(logger, TensorBoardLogger) and not logger._prefix:
+        # Loaded by such a logger anyway; ranks that do not write have another experiment.
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from torch.utils.tensorboard import SummaryWriter
+
+        if isinstance(logger.experiment, SummaryWriter) and logger.experiment.file_writer:
+            values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+            logger.experiment.file_writer.add_summary(Summary(value=values), step)
+            return
+    logger.log_metrics(metrics, step=step)
 
 
 def _loss_of(outputs: Any) -> Tensor:

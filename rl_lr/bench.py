@@ -31,7 +31,7 @@ from rl_lr.tasks.tensors import TensorTask, cross_entropy
 RUNS = 256
 """Stacked runs of the engine benchmark."""
 
-_FIT_STEPS = 500
+_FIT_STEPS = 1000
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class DrawConfig:
 class TrainConfig:
     """What a policy is trained with."""
 
-    iterations: int = 27
+    iterations: int = 45
     """PPO iterations; each is one whole run of every environment and one update."""
     groups: int = 18
     """Tasks in an iteration."""

@@ -21,10 +21,12 @@ from rl_lr.config import ControlConfig
 from rl_lr.schedules import BaseSchedule, base_schedule, check_schedule, decision_steps, warmup_steps
 from rl_lr.signals import Position, Signals
 
-MEASURED_PER_WINDOW = 16
-"""About this many pairs of steps are measured in a long window, so long runs cost no more."""
+MEASURED_PER_WINDOW = 8
+"""About this many pairs of steps are measured in a long window, so that long runs cost no more."""
 
-_SHORT_WINDOW = 5  # steps up to which every one is measured; in longer windows one pair in three
+_SHORT_WINDOW = 5  # steps up to which every one is measured; in longer windows 3 in a row of 6
+
+_SILENT = torch.finfo(torch.float64).max  # the alarm before a level is known: only infinity exceeds it
 
 _REGROWTH = 1.5  # a loss must grow by this factor after a cut before the guard cuts again
 
@@ -39,7 +41,6 @@ class Controller:
         step: optimizer steps recorded so far, t.
         offset: o, ``[runs]`` float64, in nats.
         guard_events: ``[runs]`` int64, cuts so far.
-        diverged: ``[runs]`` bool, the loss of the latest step was not finite.
 
     Args:
         runs: number of runs.
@@ -71,8 +72,7 @@ class Controller:
         self.offset = torch.zeros(runs, dtype=torch.float64, device=device)
         self.last_action = torch.zeros_like(self.offset)
         self.guard_events = torch.zeros(runs, dtype=torch.int64, device=device)
-        self.diverged = torch.zeros(runs, dtype=torch.bool, device=device)
-        self._alarm = torch.full_like(self.offset, math.inf)
+        self._alarm = torch.full_like(self.offset, _SILENT)
         self._signals = Signals(runs, width, device)
         self._decided = -1  # step of the latest decision
 
@@ -100,13 +100,14 @@ class Controller:
         """Whether the coming step's gradient and weights are wanted."""
         start = self.decisions[self._window_index(self.step)]
         every = self._measure_every(self.step)
-        return every == 1 or (self.step - start) % every < 2
+        return every == 1 or (self.step - start) % every < 3
 
     def record(self, loss: Tensor, grad: Tensor | None = None, weights: Tensor | None = None) -> None:
         """Take in the step just made: :meth:`rl_lr.signals.Signals.record`, then the guard."""
         loss = loss.detach().to(self.offset)
         self._signals.record(loss, grad, weights)
-        self._guard(loss)
+        if not self._plainly_healthy(loss):
+            self._guard(loss)
         self.step += 1
 
     def signals(self) -> Tensor:
@@ -142,20 +143,25 @@ class Controller:
         """Set the alarm from the starting level; after a cut, not before the loss came down again."""
         level = self._signals.first_loss
         threshold = level + self.config.guard_ratio * level.abs()
-        calm = self._alarm.isinf() | (self._signals.last_loss <= threshold)
+        calm = (self._alarm == _SILENT) | (self._signals.last_loss <= threshold)
         self._alarm = torch.where(calm & threshold.isfinite(), threshold, self._alarm)
+
+    def _plainly_healthy(self, loss: Tensor) -> bool:
+        """Whether the guard need not look, told cheaply: on accelerators looking would cost a sync."""
+        if loss.device.type != "cpu":
+            return False
+        if len(loss) == 1:  # a callback's case: comparing floats beats three calls into torch
+            return -math.inf < loss.item() <= self._alarm.item()
+        return bool((loss <= self._alarm).all()) and bool((loss > -math.inf).all())
 
     def _guard(self, loss: Tensor) -> None:
         """Cut the offset where the loss exploded, and again only if it grew since the last cut."""
-        self.diverged = ~loss.isfinite()
-        exploded = self.diverged | (loss > self._alarm)
-        if exploded.device.type == "cpu" and not exploded.any():
-            return  # the usual case; elsewhere looking would cost a synchronisation
+        exploded = loss.nan_to_num(math.inf, math.inf, math.inf) > self._alarm
         cut = (self.offset - self.config.guard_cut).clamp_min(-self.config.bound)
         self.offset = torch.where(exploded, cut, self.offset)
         self.guard_events += exploded
         grown = _REGROWTH * loss.abs()
-        self._alarm = torch.where(exploded & ~self.diverged, grown, self._alarm)
+        self._alarm = torch.where(exploded & loss.isfinite(), grown, self._alarm)
 
     def _schedule(self, step: int) -> float:
         return base_schedule(step, self.total_steps, self.schedule, self.config)
@@ -170,7 +176,7 @@ class Controller:
         index = self._window_index(step)
         end = self.decisions[index + 1] if index + 1 < len(self.decisions) else self.total_steps
         length = end - self.decisions[index]
-        return 1 if length <= _SHORT_WINDOW else max(3, math.ceil(length / MEASURED_PER_WINDOW))
+        return 1 if length <= _SHORT_WINDOW else max(6, math.ceil(2 * length / MEASURED_PER_WINDOW))
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state as plain types and tensors; fits ``torch.load(weights_only=True)``."""

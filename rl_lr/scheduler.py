@@ -78,6 +78,7 @@ class RLScheduler:
         self._gradient: Tensor | None = None
         self._stepped = False
         self._offset, self._multiplier = 0.0, 0.0
+        self._read: Tensor | None = None  # the controller's offset that _offset was read from
         self._hooks = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
@@ -108,13 +109,11 @@ class RLScheduler:
         """
         if not self._stepped:
             return
-        value = torch.as_tensor(loss).detach().reshape(-1)
+        value = torch.as_tensor(loss)
         if value.numel() != 1:
-            raise ValueError(
-                f"scheduler.step needs one scalar loss, got shape {tuple(torch.as_tensor(loss).shape)}."
-            )
+            raise ValueError(f"scheduler.step needs one scalar loss, got shape {tuple(value.shape)}.")
         self._stepped = False
-        self.controller.record(value, self._gradient, self._weights)
+        self.controller.record(value.reshape(1), self._gradient, self._weights)
         self._weights = self._gradient = None
         self._decide_if_due()
         self._refresh()
@@ -177,9 +176,9 @@ class RLScheduler:
         The offset is read back at decisions; in between only from the CPU, where it is free, so
         a guard event on an accelerator takes effect at the next decision.
         """
-        controller = self.controller
-        if controller.offset.device.type == "cpu" or controller.just_decided:
-            self._offset = controller.offset.item()
+        controller, offset = self.controller, self.controller.offset
+        if controller.just_decided or (offset is not self._read and offset.device.type == "cpu"):
+            self._offset, self._read = offset.item(), offset
         self._multiplier = controller.schedule_value * math.exp(self._offset)
         self._write()
 
@@ -210,21 +209,21 @@ class RLScheduler:
     def _after_step(self, *_: object) -> None:
         self._stepped = True
         if self._weights is not None:
-            zeros = torch.zeros((), device=self._weights.device)
-            grads = [zeros.expand(p.shape) if p.grad is None else p.grad for p in _trainable(self.optimizer)]
-            self._gradient = self._sketch(grads)
+            self._gradient = self._sketch([_gradient(p) for p in _trainable(self.optimizer)])
 
     def _sketch(self, tensors: list[Tensor]) -> Tensor:
         """Every ``stride``-th coordinate of the concatenated tensors, ``[1, width]`` float32."""
+        device, stride = self.controller.offset.device, self._stride
         offset, pieces = 0, []
         for tensor in tensors:
-            start = -offset % self._stride
-            offset += tensor.numel()
-            if start < tensor.numel():
+            start = -offset % stride
+            size = tensor.numel()
+            offset += size
+            if start < size:
                 dense = tensor.to_dense() if tensor.is_sparse else tensor
-                pieces.append(dense.reshape(-1)[start :: self._stride])
-        device = self.controller.offset.device
-        row = torch.cat([(p.abs() if p.is_complex() else p).to(device, torch.float32) for p in pieces])
+                piece = dense.reshape(-1)[start::stride].to(device)
+                pieces.append(piece.abs() if piece.is_complex() else piece)
+        row = torch.cat(pieces).float()
         missing = self.controller.width - row.numel()  # parameters were added or frozen since
         row = row if missing == 0 else torch.nn.functional.pad(row, (0, missing))
         return row[None]
@@ -232,6 +231,10 @@ class RLScheduler:
 
 def _trainable(optimizer: Optimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    return parameter.new_zeros(()).expand(parameter.shape) if parameter.grad is None else parameter.grad
 
 
 def _check_optimizer(optimizer: Optimizer) -> None:

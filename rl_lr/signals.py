@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rl_lr.windows import History, Window, snapshot
+from rl_lr.windows import History, Window, copied
 
 SCHEMA = "rl-lr-signals-1"
 """Version of the list below; a policy file of another schema is refused."""
@@ -142,7 +142,7 @@ class Signals:
             grad: ``[runs, width]``, sketch of its gradient, or None if this step is not measured.
             weights: ``[runs, width]``, sketch of the weights *before* the step, or None.
         """
-        self._window.add_loss(loss.detach().to(self.device, torch.float64))
+        self._window.add_loss(loss.to(self.device, torch.float64))
         if grad is None or weights is None:
             self._before = None
             self._unseen += 1
@@ -191,6 +191,7 @@ class Signals:
 
     def _losses(self) -> dict[str, Tensor | float]:
         history = self._history
+        self._window.fold()
         count, total, squares = self._window.loss.unbind(1)
         now = total / count
         variance = (squares / count - now * now).clamp_min(0.0)
@@ -222,7 +223,7 @@ class Signals:
 
     def _geometry(self) -> dict[str, Tensor | float]:
         window, history = self._window, self._history
-        gg, uu, pp, gu, pu, gp = window.products.unbind(1)
+        (gg, gu, gp), (_, uu, up), (_, _, pp) = (row.unbind(1) for row in window.products.unbind(1))
         grad_norm, update_norm = (gg / window.pairs).sqrt(), (uu / window.pairs).sqrt()
         latest = torch.zeros_like(window.gradient) if self._latest is None else self._latest
         moved = latest - (latest if self._start is None else self._start)
@@ -236,8 +237,8 @@ class Signals:
         first = torch.where(first.isnan(), log_grad, first)
         columns: dict[str, Tensor | float] = {
             "hypergradient": -_spread(gu / (gg * uu).sqrt()),
-            "own_descent": -_spread(pu / (pp * uu).sqrt()),
-            "curvature": (1.0 - gu / pu).clamp(-1.0, 4.0),
+            "own_descent": -_spread(up / (pp * uu).sqrt()),
+            "curvature": (1.0 - gu / up).clamp(-1.0, 4.0),
             "gradient_memory": _spread(gp / (gg * pp).sqrt()),
             "straightness": 2.0 * distance / (self._span * update_norm) - 1.0,
             "window_hypergradient": -_spread(_cosine(window.gradient, history.displacement)),
@@ -254,8 +255,8 @@ class Signals:
     def state_dict(self) -> dict[str, Any]:
         """A copy of everything that the next signals depend on, as plain types and tensors."""
         return {
-            "window": snapshot(self._window),
-            "history": snapshot(self._history),
+            "window": copied(vars(self._window), self.device),
+            "history": copied(vars(self._history), self.device),
             "before": None if self._before is None else list(self._before),
             "start": self._start,
             "latest": self._latest,
@@ -269,8 +270,8 @@ class Signals:
         def here(value: Tensor) -> Tensor:
             return value.to(self.device, copy=True)
 
-        self._window = Window(**{name: here(value) for name, value in state["window"].items()})
-        self._history = History(**{name: here(value) for name, value in state["history"].items()})
+        self._window = Window(**copied(state["window"], self.device))
+        self._history = History(**copied(state["history"], self.device))
         before, start, latest = state["before"], state["start"], state["latest"]
         self._before = None if before is None else (here(before[0]), here(before[1]))
         self._start = None if start is None else here(start)

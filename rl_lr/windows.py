@@ -1,13 +1,13 @@
 """What signals are made of: sums over the steps of a window, and what is kept of earlier windows."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-PRODUCTS = ("gg", "uu", "pp", "gu", "pu", "gp")
-"""Of g = g_t, p = g_{t-1} and u = u_{t-1}, the update made between them."""
+_FOLD = 64  # losses summed up at once: one by one they would cost more than the sums are worth
 
 
 @dataclass
@@ -19,9 +19,12 @@ class Window:
     pairs: Tensor
     """[runs] float64: consecutive steps measured."""
     products: Tensor
-    """[runs, 6] float64: sums of the inner products named in PRODUCTS."""
+    """[runs, 3, 3] float64: sums of the inner products of g = g_t, u = u_{t-1}, the update that led
+    to it, and p = g_{t-1}, in this order."""
     gradient: Tensor
     """[runs, width] float32: sum of g_t."""
+    pending: list[Tensor]
+    """[runs] float64 each: losses not yet in ``loss``."""
 
     @classmethod
     def empty(cls, runs: int, width: int, device: torch.device) -> "Window":
@@ -31,25 +34,37 @@ class Window:
             return torch.zeros(runs, *shape, dtype=torch.float64, device=device)
 
         gradient = torch.zeros(runs, width, device=device)
-        return cls(loss=zeros(3), pairs=zeros(), products=zeros(len(PRODUCTS)), gradient=gradient)
+        return cls(loss=zeros(3), pairs=zeros(), products=zeros(3, 3), gradient=gradient, pending=[])
 
     def add_loss(self, loss: Tensor) -> None:
         """Count one step's losses, ``[runs]`` float64; non-finite ones are left out."""
-        finite = loss.isfinite()
-        loss = torch.where(finite, loss, 0.0)
-        self.loss += torch.stack((finite, loss, loss * loss), dim=1)
+        self.pending.append(loss)
+        if len(self.pending) == _FOLD:
+            self.fold()
+
+    def fold(self) -> None:
+        """Bring ``loss`` up to date."""
+        if not self.pending:
+            return
+        losses = torch.stack(self.pending, dim=1)
+        finite = losses.isfinite()
+        losses = torch.where(finite, losses, 0.0)
+        self.loss += torch.stack((finite, losses, losses * losses), dim=1).sum(dim=2)
+        self.pending = []
 
     def add_pair(self, grad: Tensor, update: Tensor, grad_before: Tensor) -> None:
         """Add the products of two consecutive steps; runs with a non-finite one are left out."""
-        dot, norm = torch.linalg.vecdot, torch.linalg.vector_norm
-        squares = [norm(rows, dim=1).square() for rows in (grad, update, grad_before)]
-        mixed = [dot(grad, update), dot(grad_before, update), dot(grad, grad_before)]
-        products = torch.stack(squares + mixed, dim=1)
-        valid = products.isfinite().all(dim=1)
-        self.pairs += valid
-        self.products += torch.where(valid[:, None], products, 0.0)
-        everywhere = valid.device.type == "cpu" and bool(valid.all())  # elsewhere looking would cost a sync
-        self.gradient += grad if everywhere else torch.where(valid[:, None], grad, 0.0)
+        rows = torch.stack((grad, update, grad_before), dim=1)
+        products = torch.bmm(rows, rows.mT)
+        valid = products.sum(dim=(1, 2)).isfinite()
+        if valid.device.type == "cpu" and valid.all():  # elsewhere looking would cost a synchronisation
+            self.pairs += 1
+        else:
+            self.pairs += valid
+            products = torch.where(valid[:, None, None], products, 0.0)
+            grad = torch.where(valid[:, None], grad, 0.0)
+        self.products += products
+        self.gradient += grad
 
 
 @dataclass
@@ -82,6 +97,10 @@ class History:
         return cls(blank(5), blank(), blank(), blank(), blank(2), blank(averages), displacement)
 
 
-def snapshot(state: Window | History) -> dict[str, Tensor]:
-    """A copy of every tensor, by the name of its field."""
-    return {field.name: getattr(state, field.name).clone() for field in fields(state)}
+def copied(state: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Fields of a window or history, tensors and lists of tensors, copied to the device."""
+
+    def here(value: Tensor) -> Tensor:
+        return value.to(device, copy=True)
+
+    return {k: here(v) if isinstance(v, Tensor) else [here(one) for one in v] for k, v in state.items()}

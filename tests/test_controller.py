@@ -97,7 +97,6 @@ def test_the_guard_cuts_only_the_run_whose_loss_exploded() -> None:
     controller.record(torch.tensor([3.9, 4.1, 3.9, 4.1]))
     assert controller.offset.tolist() == pytest.approx([0.0, -CUT, 0.0, -CUT])
     assert controller.guard_events.tolist() == [0, 1, 0, 1]
-    assert not controller.diverged.any()
 
 
 def test_the_guard_cuts_again_only_when_the_loss_grew_further() -> None:
@@ -126,7 +125,6 @@ def test_a_non_finite_loss_cuts_at_once_and_never_below_the_bound(loss: float) -
     controller = Controller(2, 1, T)
     controller.record(torch.tensor([loss, 1.0]))
     assert controller.offset.tolist() == pytest.approx([-CUT, 0.0])
-    assert controller.diverged.tolist() == [True, False]
     for _ in range(9):
         controller.record(torch.tensor([loss, 1.0]))
     assert controller.offset.tolist() == [-controller.config.bound, 0.0]
