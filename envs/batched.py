@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.envs.spaces import action_space, observation_space
-from rl_lr.rollout import Rollout, draw
+from rl_lr.rollout import Rollout, draw, rollouts
 from rl_lr.tasks import Family, Task, resolve
 from rl_lr.tasks.families import mixture
 
@@ -64,7 +64,7 @@ class BatchedLearningRateEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32],
         self.single_observation_space, self.single_action_space = observation_space(), action_space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._groups: list[Rollout] = []
+        self._parts: list[Rollout] = []
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -87,14 +87,13 @@ class BatchedLearningRateEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32],
         self, actions: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], Array, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Act in every run and go on to the next decision."""
-        if not self._groups:
+        if not self._parts:
             raise gym.error.ResetNeeded("Call reset before step.")
-        moves = torch.split(torch.as_tensor(np.asarray(actions, np.float32).reshape(-1)), self.group_size)
-        rewards = [
-            group.advance(move.to(self._device)) for group, move in zip(self._groups, moves, strict=True)
-        ]
+        moves = torch.as_tensor(np.asarray(actions, np.float32).reshape(-1)).to(self._device)
+        sizes = [part.engine.runs for part in self._parts]
+        rewards = [part.advance(move) for part, move in zip(self._parts, moves.split(sizes), strict=True)]
         reward = torch.cat(rewards).cpu().numpy()
-        done = np.full(self.num_envs, self._groups[0].done)
+        done = np.full(self.num_envs, self._parts[0].done)
         infos: dict[str, Any] = {}
         observation = self._observe()
         if done[0]:
@@ -107,19 +106,19 @@ class BatchedLearningRateEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32],
         count = self.num_envs // self.group_size
         rng = np.random.default_rng([self._entropy, self._episode])
         draws = [draw(self._family, self.group_size, rng, self.config) for _ in range(count)]
-        self._groups = [Rollout(drawn, self.control, self._device) for drawn in draws]
+        self._parts = [part for drawn in draws for part in rollouts(drawn, self.control, self._device)]
         self._episode += 1
 
     def _observe(self) -> NDArray[np.float32]:
-        return torch.cat([group.signals() for group in self._groups]).cpu().numpy()
+        return torch.cat([part.signals() for part in self._parts]).cpu().numpy()
 
     def _final_infos(self, observation: NDArray[np.float32]) -> dict[str, Any]:
         everywhere = np.ones(self.num_envs, dtype=bool)
         final = np.empty(self.num_envs, dtype=object)
         final[:] = list(observation)
-        initial = torch.cat([group.initial_loss for group in self._groups]).cpu().numpy()
-        loss = torch.cat([g.final_loss for g in self._groups if g.final_loss is not None]).cpu().numpy()
-        factor = np.concatenate([np.array(g.draw.base_lrs) / g.draw.task.optimizer.lr for g in self._groups])
+        initial = torch.cat([part.initial_loss for part in self._parts]).cpu().numpy()
+        loss = torch.cat([p.final_loss for p in self._parts if p.final_loss is not None]).cpu().numpy()
+        factor = np.concatenate([np.array(p.draw.base_lrs) / p.draw.task.optimizer.lr for p in self._parts])
         details: dict[str, Any] = {}
         for name, value in (("initial_loss", initial), ("final_loss", loss), ("base_factor", factor)):
             details |= {name: value, f"_{name}": everywhere}

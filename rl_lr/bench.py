@@ -24,7 +24,7 @@ from rl_lr.callbacks import RLLearningRate
 from rl_lr.demo.fits import quiet_trainer
 from rl_lr.optimizers import OptimizerSpec
 from rl_lr.policy import Policy
-from rl_lr.rollout import Draw, Rollout
+from rl_lr.rollout import Draw, rollouts
 from rl_lr.scheduler import RLScheduler
 from rl_lr.tasks.tensors import TensorTask, cross_entropy
 
@@ -105,10 +105,11 @@ def _engine_against_loop(steps: int, repetitions: int) -> Ratio:
     task, keep = mlp_task(), Policy.keep()
 
     def stacked() -> float:
-        rollout = Rollout(Draw(task, tuple(range(RUNS)), (task.optimizer.lr,) * RUNS, steps))
+        parts = rollouts(Draw(task, tuple(range(RUNS)), (task.optimizer.lr,) * RUNS, steps))
         begin = time.perf_counter()  # tracing counts, drawing the runs does not
-        while not rollout.done:
-            rollout.advance(keep.act(rollout.signals()))
+        while not parts[0].done:
+            for part in parts:
+                part.advance(keep.act(part.signals()))
         return RUNS * steps / (time.perf_counter() - begin)
 
     network, (x, y) = task.model(), task.data()

@@ -10,6 +10,8 @@ class ControlConfig:
 
     step: float = 1.0
     """A: largest change of the offset by one decision, in nats."""
+    warmup_step: float = 2.0
+    """A inside the warm-up: a rate 100 times too low is left behind in half as many decisions."""
     bound: float = 12.0
     """B: largest absolute offset, in nats. From a rate 100 times too low, 8 nats no longer reach
     what the last, decaying part of a schedule asks for."""
@@ -28,7 +30,7 @@ class ControlConfig:
 
     def __post_init__(self) -> None:
         """Refuse constants under which no run could be controlled."""
-        for name in ("step", "bound", "warmup_floor", "guard_ratio", "guard_cut"):
+        for name in ("step", "warmup_step", "bound", "warmup_floor", "guard_ratio", "guard_cut"):
             if not getattr(self, name) > 0:
                 raise ValueError(
                     f"ControlConfig.{name} is {getattr(self, name)!r}: it must be a positive number."
@@ -67,7 +69,7 @@ class DrawConfig:
 class TrainConfig:
     """What a policy is trained with."""
 
-    iterations: int = 45
+    iterations: int = 32
     """PPO iterations; each is one whole run of every environment and one update."""
     groups: int = 18
     """Tasks in an iteration."""

@@ -6,8 +6,8 @@
     o_k   = clip(o_{k-1} + A · a_k, -B, B)                a_k ∈ [-1, 1], the policy's action
     o     ← max(o - log 10, -B)                           when the guard sees a loss explode
 
-with s the base schedule (:mod:`rl_lr.schedules`), o in nats, A = ``config.step`` and
-B = ``config.bound``. The policy sees :mod:`rl_lr.signals` and never a learning rate.
+with s the base schedule (:mod:`rl_lr.schedules`), o in nats, A = ``config.step`` (inside the
+warm-up ``config.warmup_step``) and B = ``config.bound``. The policy sees :mod:`rl_lr.signals` and never a learning rate.
 """
 
 import bisect
@@ -96,6 +96,10 @@ class Controller:
         return self._decided == self.step
 
     @property
+    def _warming_up(self) -> bool:
+        return self.step < warmup_steps(self.total_steps, self.config)
+
+    @property
     def measures(self) -> bool:
         """Whether the coming step's gradient and weights are wanted."""
         start = self.decisions[self._window_index(self.step)]
@@ -120,7 +124,7 @@ class Controller:
             progress=t / self.total_steps,
             log_schedule=log_now,
             schedule_slope=math.log(self._schedule(following)) - log_now,
-            in_warmup=t < warmup_steps(self.total_steps, self.config),
+            in_warmup=self._warming_up,
             offset=self.offset / self.config.bound,
             last_action=self.last_action,
         )
@@ -135,7 +139,8 @@ class Controller:
         """
         bound = self.config.bound
         action = action.detach().to(self.offset).nan_to_num(0.0, 0.0, 0.0).clamp(-1.0, 1.0)
-        self.offset = (self.offset + self.config.step * action).clamp(-bound, bound)
+        largest = self.config.warmup_step if self._warming_up else self.config.step
+        self.offset = (self.offset + largest * action).clamp(-bound, bound)
         self.last_action = action
         self._decided = self.step
 

@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rl_lr.graph import trace
+from rl_lr.layers import StackedLayers
 from rl_lr.optimizers import StackedOptimizer
 from rl_lr.signals import sketch_stride
 from rl_lr.tasks.task import Task
@@ -47,6 +49,22 @@ def build_objective(task: Task, seed: int) -> Objective:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Objective(task)
+
+
+def bytes_per_run(task: Task) -> int:
+    """About how much memory one run's step touches: weights, optimizer, batch, activations."""
+    objective, batches, saved = build_objective(task, 0), Batches(task, [0]), 0
+
+    def keep(tensor: Tensor) -> Tensor:
+        nonlocal saved
+        saved += tensor.numel() * tensor.element_size()
+        return tensor
+
+    batch = [rows[0] for rows in batches.rows(batches.draw())]
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        objective(*batch)
+    weights = sum(p.numel() * p.element_size() for p in objective.parameters())
+    return 5 * weights + sum(t.numel() * t.element_size() for t in batch) + saved
 
 
 class Batches:
@@ -88,8 +106,8 @@ class Engine:
     """Runs of one task, advanced together; methods :meth:`step`, :meth:`sketch`, :meth:`evaluate`.
 
     Attributes:
-        weights: ``[runs, parameters]`` float32, all parameters of a run one after the other.
-        runs: rows of ``weights``.
+        parameters: of the task's :class:`Objective` by name, ``[runs, ...]`` float32 each.
+        runs: their first dimension.
         width: coordinates in a sketch.
 
     Args:
@@ -106,77 +124,80 @@ class Engine:
         self.task, self.runs = task, len(seeds)
         objectives = [build_objective(task, seed) for seed in seeds]
         self._objective = objectives[0]
-        self.weights = torch.stack([_flatten(objective) for objective in objectives]).to(device)
-        self._parameters = self._views(self.weights)
-        self._gradient = torch.empty_like(self.weights)
+        self.parameters = {
+            name: torch.stack([o.get_parameter(name).detach() for o in objectives]).to(device)
+            for name, _ in self._objective.named_parameters()
+        }
         self._buffers = {
             name: torch.stack([o.get_buffer(name) for o in objectives]).to(device)
             for name, _ in self._objective.named_buffers()
         }
-        self._optimizer = StackedOptimizer(task.optimizer, self.weights)
+        self._optimizer = StackedOptimizer(task.optimizer, list(self.parameters.values()))
         self._batches = Batches(task, seeds, device)
         self._fixed = self._batches.fixed()
-        self._stride = sketch_stride(self.weights.shape[1])
-        self.width = self.sketch(self.weights).shape[1]
+        self._stride = sketch_stride(sum(p[0].numel() for p in self.parameters.values()))
+        self.width = self.sketch(list(self.parameters.values())).shape[1]
         self._traced = traced
         self._graph: Callable[..., tuple[Tensor, list[Tensor]]] | None = None
 
-    def sketch(self, rows: Tensor) -> Tensor:
-        """A copy of the strided sample of ``[runs, parameters]`` rows: ``[runs, width]``."""
-        return rows[:, :: self._stride].clone()
+    @property
+    def weights(self) -> Tensor:
+        """A copy of the weights, ``[runs, parameters]``."""
+        return torch.cat([p.reshape(self.runs, -1) for p in self.parameters.values()], dim=1)
 
-    def step(self, lr: Tensor) -> tuple[Tensor, Tensor]:
+    def sketch(self, tensors: Sequence[Tensor]) -> Tensor:
+        """A strided sample of the coordinates of parameters or gradients, ``[runs, width]``."""
+        offset, pieces = 0, []
+        for rows in tensors:
+            rows = rows.reshape(self.runs, -1)
+            pieces.append(rows[:, -offset % self._stride :: self._stride])
+            offset += rows.shape[1]
+        return torch.cat(pieces, dim=1)
+
+    def step(self, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
         """One optimizer step of every run.
 
         Args:
             lr: ``[runs]``, the rate of each run.
 
         Returns:
-            The losses ``[runs]`` and gradients ``[runs, parameters]`` that the step was made with;
-            the gradients' memory is reused by the next step.
+            The losses ``[runs]`` and the gradients that the step was made with, shaped like the
+            parameters.
         """
         batch = self._batches.rows(self._batches.draw())
         if self._traced and self._graph is None:
-            kept = {name: buffer.clone() for name, buffer in self._buffers.items()}
-            self._graph = trace(self._differentiate, self._parameters, kept, batch)
-        losses, gradients = (self._graph or self._differentiate)(self._parameters, self._buffers, batch)
-        torch.cat(gradients, dim=1, out=self._gradient)
-        self._optimizer.step(self._gradient, lr)
-        return losses, self._gradient
+            self._graph = self._trace(batch)
+        losses, gradients = self._graph(*batch) if self._graph else self._differentiate(*batch)
+        self._optimizer.step(gradients, lr)
+        return losses, gradients
 
     def evaluate(self) -> Tensor:
         """Loss of every run on the fixed sample, in evaluation mode, ``[runs]``."""
         self._objective.eval()
         with torch.no_grad():
             batched = vmap(self._loss, in_dims=(0, 0, None), randomness="different")
-            losses: Tensor = batched(self._parameters, self._buffers, self._fixed)
+            losses: Tensor = batched(self.parameters, self._buffers, self._fixed)
         self._objective.train()
         return losses
 
-    def _views(self, rows: Tensor) -> dict[str, Tensor]:
-        """The parameters inside ``[runs, parameters]``: an update of the rows in place moves them."""
-        named = dict(self._objective.named_parameters())
-        pieces = torch.split(rows, [p.numel() for p in named.values()], dim=1)
-        return {
-            name: piece.view(self.runs, *p.shape)
-            for (name, p), piece in zip(named.items(), pieces, strict=True)
-        }
-
-    def _differentiate(
-        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: tuple[Tensor, ...]
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Losses ``[runs]`` and the gradient of each parameter, ``[runs, size]``."""
-        leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
-        losses = vmap(self._loss, randomness="different")(leaves, buffers, batch)
+    def _differentiate(self, *batch: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Losses ``[runs]`` and the gradient of every parameter."""
+        leaves = {name: p.detach().requires_grad_() for name, p in self.parameters.items()}
+        losses = vmap(self._loss, randomness="different")(leaves, self._buffers, batch)
         gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
-        return losses.detach(), [g.reshape(len(g), -1) for g in gradients]
+        return losses.detach(), list(gradients)
+
+    def _trace(self, batch: tuple[Tensor, ...]) -> Callable[..., tuple[Tensor, list[Tensor]]]:
+        """The graph of :meth:`_differentiate`; buffers are as if nothing had run."""
+        kept = {name: buffer.clone() for name, buffer in self._buffers.items()}
+        graph = trace(self._differentiate, *batch)
+        for name, buffer in kept.items():
+            self._buffers[name].copy_(buffer)
+        return graph
 
     def _loss(
         self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: tuple[Tensor, ...]
     ) -> Tensor:
-        loss: Tensor = functional_call(self._objective, (parameters, buffers), batch)
+        with StackedLayers(), sdpa_kernel(SDPBackend.MATH):  # fused attention has no rule for stacks
+            loss: Tensor = functional_call(self._objective, (parameters, buffers), batch)
         return loss
-
-
-def _flatten(objective: Objective) -> Tensor:
-    return torch.cat([p.detach().reshape(-1) for p in objective.parameters()])

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from rl_lr.graph_memory import fold_constants, work_in_place
+
 Rule = Callable[[Graph, Node], Node | None]
 """Builds what a node can be replaced by, or None where it does not apply."""
 
@@ -25,7 +27,8 @@ def trace(function: Callable[..., Any], *inputs: Any) -> Callable[..., Any]:
     """The function as a graph of the operations that it makes of inputs of these shapes.
 
     The graph repeats what was traced: Python side effects of the function happen only now.
-    Random numbers are drawn afresh at every call, and in-place changes of inputs are kept.
+    Random numbers are drawn afresh at every call, and in-place changes are kept. Tensors that
+    the function holds, such as parameters, are held by the graph too: change them in place.
     """
 
     def plain(*inputs: Any) -> Any:  # the tracer would count the self of a bound method
@@ -45,6 +48,8 @@ def _rewrite(module: GraphModule, rules: tuple[Rule, ...]) -> None:
     """Apply the rules until none fits any operation."""
     while _rewrite_once(module.graph, rules):
         module.graph.eliminate_dead_code()
+    fold_constants(module)
+    work_in_place(module)
     module.recompile()
 
 
@@ -130,6 +135,20 @@ def _fuse_bias(graph: Graph, node: Node) -> Node | None:
     return None
 
 
+def _scatter_onto(graph: Graph, node: Node) -> Node | None:
+    """a + scatter_add(0, …) → scatter_add(a, …)."""
+    if node.target is not _aten.add.Tensor or len(node.args) != 2 or node.kwargs:
+        return None
+    for base, scattered in (node.args, node.args[::-1]):
+        fits = isinstance(base, Node) and isinstance(scattered, Node) and len(scattered.users) == 1
+        if not (fits and scattered.target is _aten.scatter_add.default):  # type: ignore[union-attr]
+            continue
+        empty, *rest = scattered.args  # type: ignore[union-attr]
+        if empty.target is _aten.new_zeros.default and _value(base).shape == _value(node).shape:  # type: ignore[union-attr,arg-type]
+            return _call(graph, node, _aten.scatter_add.default, (base, *rest), _value(node))
+    return None
+
+
 def _turn_narrow(graph: Graph, node: Node) -> Node | None:
     """baddbmm(c, a, b) with few columns → baddbmm(cᵀ, bᵀ, aᵀ)ᵀ, rows innermost in memory."""
     if node.target is not _aten.baddbmm.default or _value(node).shape[-1] >= _NARROW:
@@ -141,4 +160,11 @@ def _turn_narrow(graph: Graph, node: Node) -> Node | None:
     return _call(graph, node, _aten.transpose.int, (turned, 1, 2), _value(node))
 
 
-_RULES: tuple[Rule, ...] = (_drop_identity, _cancel_transposes, _transpose_product, _drop_copy, _fuse_bias)
+_RULES: tuple[Rule, ...] = (
+    _drop_identity,
+    _cancel_transposes,
+    _transpose_product,
+    _drop_copy,
+    _fuse_bias,
+    _scatter_onto,
+)

@@ -1,38 +1,44 @@
 """Optimizers twice over: torch's own for one run, and the same update for stacked runs."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
 
 @dataclass(frozen=True)
 class OptimizerSpec:
     """Which optimizer trains a task's network, and the rate that a person would start from."""
 
-    kind: Literal["sgd", "adamw"] = "adamw"
-    """SGD with heavy-ball momentum, or AdamW."""
+    kind: Literal["sgd", "adam", "adamw", "rmsprop"] = "adamw"
+    """SGD with heavy-ball momentum, Adam, AdamW, or RMSprop."""
     lr: float = 3e-3
     """Centre of the base rates: ×1 in every comparison."""
     momentum: float = 0.9
-    """SGD only."""
+    """SGD and RMSprop."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW only."""
+    """Adam and AdamW; RMSprop's smoothing constant is the second."""
     eps: float = 1e-8
-    """AdamW only."""
+    """All but SGD."""
     weight_decay: float = 0.0
-    """Decoupled for AdamW, added to the gradient for SGD."""
+    """Decoupled for AdamW, added to the gradient for the others."""
+    clip_norm: float = math.inf
+    """Longest gradient of a run; a longer one is scaled down to this norm."""
 
     def build(self, parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
-        """The torch optimizer at base rate ``lr``."""
+        """The torch optimizer at base rate ``lr``; clipping is up to whoever steps it."""
+        decay = self.weight_decay
         if self.kind == "sgd":
-            return torch.optim.SGD(parameters, lr, momentum=self.momentum, weight_decay=self.weight_decay)
-        return torch.optim.AdamW(
-            parameters, lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
-        )
+            return torch.optim.SGD(parameters, lr, momentum=self.momentum, weight_decay=decay)
+        if self.kind == "rmsprop":
+            return torch.optim.RMSprop(
+                parameters, lr, self.betas[1], self.eps, weight_decay=decay, momentum=self.momentum
+            )
+        family = torch.optim.AdamW if self.kind == "adamw" else torch.optim.Adam
+        return family(parameters, lr, betas=self.betas, eps=self.eps, weight_decay=decay)
 
 
 class StackedOptimizer:
@@ -40,58 +46,94 @@ class StackedOptimizer:
 
     .. code-block:: text
 
-        SGD     m ← μ m + g + λ w          w ← w - η m          (m ← g at the first step)
-        AdamW   m ← β₁ m + (1-β₁) g        v ← β₂ v + (1-β₂) g²
-                w ← (1 - η λ) w - η (m / (1-β₁ᵗ)) / (√(v / (1-β₂ᵗ)) + ε)
+        all but AdamW  g ← g + λ w
+        SGD            d ← μ d + g
+        RMSprop        v ← β₂ v + (1-β₂) g²        d ← μ d + g / (√v + ε)
+        Adam, AdamW    m ← β₁ m + (1-β₁) g         v ← β₂ v + (1-β₂) g²
+                       d ← (m / (1-β₁ᵗ)) / (√(v / (1-β₂ᵗ)) + ε)
+        AdamW          w ← (1 - η λ) w
+        all            w ← w - η d
 
-    with w the weights, g the gradient, η the run's rate, λ ``weight_decay``, t the step (AdamW:
-    Loshchilov & Hutter, 1711.05101, Algorithm 2). AdamW's direction is the step that torch's own
-    fused kernel makes from 0 at rate 1, so only the rates per run are ours. Moments and scratch
-    are allocated once, because fresh pages cost more than the arithmetic on them.
+    with w the weights, g the gradient after clipping, d the direction, η the run's rate, λ
+    ``weight_decay``, t the step (Loshchilov & Hutter, 1711.05101, Algorithms 1 and 2).
 
     Args:
         spec: which optimizer.
-        weights: ``[runs, parameters]``; changed by every :meth:`step`.
+        weights: the parameters, ``[runs, ...]`` each; changed by every :meth:`step`.
     """
 
-    def __init__(self, spec: OptimizerSpec, weights: Tensor) -> None:
-        self.spec, self.weights = spec, weights
-        self._first = torch.zeros_like(weights)
-        self._second = torch.zeros_like(weights) if spec.kind == "adamw" else None
-        self._direction = torch.empty_like(weights)
-        self._steps = torch.zeros((), device=weights.device)
+    def __init__(self, spec: OptimizerSpec, weights: Sequence[Tensor]) -> None:
+        self.spec, self.weights = spec, list(weights)
+        self._direction = [torch.zeros_like(w) for w in weights]
+        self._first = [torch.zeros_like(w) for w in weights] if spec.kind in ("adam", "adamw") else []
+        self._second = [torch.zeros_like(w) for w in weights] if spec.kind != "sgd" else []
+        self._steps = torch.zeros((), device=self.weights[0].device)
 
-    def step(self, gradient: Tensor, lr: Tensor) -> None:
-        """Move every run by one step; ``gradient`` ``[runs, parameters]``, ``lr`` ``[runs]``."""
-        eta = lr.to(self.weights.dtype)[:, None]
-        if self._second is None:
-            self._sgd(gradient, eta)
+    def step(self, gradients: Sequence[Tensor], lr: Tensor) -> None:
+        """Move every run by one step.
+
+        Args:
+            gradients: shaped like the weights; clipping and decay change them in place.
+            lr: ``[runs]``, the rate of each run.
+        """
+        gradients, spec = list(gradients), self.spec
+        if spec.clip_norm < math.inf:
+            clip(gradients, spec.clip_norm)
+        if spec.weight_decay and spec.kind != "adamw":
+            torch._foreach_add_(gradients, self.weights, alpha=spec.weight_decay)
+        if spec.kind == "sgd":
+            torch._foreach_mul_(self._direction, spec.momentum)
+            torch._foreach_add_(self._direction, gradients)
+        elif spec.kind == "rmsprop":
+            self._rmsprop(gradients)
         else:
-            self._adamw(gradient, self._second, eta)
+            self._adam(gradients)
+        lr = lr.to(self.weights[0].dtype)
+        if spec.weight_decay and spec.kind == "adamw":
+            torch._foreach_mul_(self.weights, self._spread(1.0 - lr * spec.weight_decay))
+        torch._foreach_addcmul_(self.weights, self._direction, self._spread(-lr))
 
-    def _sgd(self, gradient: Tensor, eta: Tensor) -> None:
-        self._first.mul_(self.spec.momentum).add_(gradient)
-        if self.spec.weight_decay:
-            self._first.add_(self.weights, alpha=self.spec.weight_decay)
-        self.weights.addcmul_(self._first, eta, value=-1.0)
+    def _rmsprop(self, gradients: list[Tensor]) -> None:
+        smoothing = self.spec.betas[1]
+        torch._foreach_mul_(self._second, smoothing)
+        torch._foreach_addcmul_(self._second, gradients, gradients, value=1.0 - smoothing)
+        scale = torch._foreach_sqrt(self._second)
+        torch._foreach_add_(scale, self.spec.eps)
+        torch._foreach_mul_(self._direction, self.spec.momentum)
+        torch._foreach_addcdiv_(self._direction, gradients, scale)
 
-    def _adamw(self, gradient: Tensor, second: Tensor, eta: Tensor) -> None:
-        adamw(
-            [self._direction.zero_()],
-            [gradient],
-            [self._first],
-            [second],
+    def _adam(self, gradients: list[Tensor]) -> None:
+        """The direction as torch's fused kernel writes it: a step of rate -1 from nothing.
+
+        A decay of -1 at that rate takes away what the direction was before, in the same pass.
+        """
+        self._steps += 1
+        torch._fused_adamw_(
+            self._direction,
+            [g.contiguous() for g in gradients],  # the kernel looks at no strides
+            self._first,
+            self._second,
             [],
-            [self._steps],
-            fused=True,
-            amsgrad=False,
+            [self._steps] * len(gradients),
+            lr=-1.0,
             beta1=self.spec.betas[0],
             beta2=self.spec.betas[1],
-            lr=1.0,
-            weight_decay=0.0,
+            weight_decay=-1.0,
             eps=self.spec.eps,
+            amsgrad=False,
             maximize=False,
         )
-        if self.spec.weight_decay:
-            self.weights.mul_(1.0 - eta * self.spec.weight_decay)
-        self.weights.addcmul_(self._direction, eta)
+
+    def _spread(self, values: Tensor) -> list[Tensor]:
+        """``[runs]`` as views that multiply each of the weights run by run."""
+        return [values.view(-1, *[1] * (w.dim() - 1)) for w in self.weights]
+
+
+def clip(gradients: list[Tensor], norm: float) -> None:
+    """Scale down the gradient of every run that is longer than ``norm``, in place.
+
+    As ``torch.nn.utils.clip_grad_norm_``: ``g ← g · min(1, norm / (|g| + 10⁻⁶))``.
+    """
+    squares = [torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1).square() for g in gradients]
+    scale = (norm / (torch.stack(squares).sum(dim=0).sqrt() + 1e-6)).clamp_max(1.0)
+    torch._foreach_mul_(gradients, [scale.view(-1, *[1] * (g.dim() - 1)) for g in gradients])

@@ -39,13 +39,14 @@ def offset(controller: Controller) -> float:
 
 @given(st.lists(st.floats(-3.0, 3.0), min_size=1, max_size=12))
 def test_rates_follow_the_control_law(actions: list[float]) -> None:
-    config = ControlConfig(step=0.7, bound=2.0)
+    config = ControlConfig(step=0.7, warmup_step=1.3, bound=2.0)
     controller, expected = Controller(1, 1, 12, "linear", config), 0.0
     for step, action in enumerate(actions):
         assert controller.due
         controller.signals()
         controller.act(torch.tensor([action], dtype=torch.float64))
-        expected = min(max(expected + 0.7 * min(max(action, -1.0), 1.0), -2.0), 2.0)
+        largest = 1.3 if step < 1 else 0.7  # a run of 12 steps warms up for one
+        expected = min(max(expected + largest * min(max(action, -1.0), 1.0), -2.0), 2.0)
         rate = base_schedule(step, 12, "linear", config) * math.exp(expected)
         assert float(controller.rates()) == pytest.approx(rate, rel=1e-12)
         controller.record(torch.ones(1))
@@ -64,7 +65,7 @@ def test_a_non_finite_action_keeps_the_offset(action: float) -> None:
     controller = Controller(2, 1, T)
     controller.act(torch.tensor([0.5, 0.5]))
     controller.act(torch.tensor([action, 0.25]))
-    assert controller.offset.tolist() == [0.5, 0.75]
+    assert controller.offset.tolist() == [1.0, 1.5]  # in the warm-up a whole action is two nats
     assert controller.last_action.tolist() == [0.0, 0.25]
 
 

@@ -40,7 +40,7 @@ def plain_losses(task: TensorTask, seed: int, lr: float, steps: int) -> tuple[li
 
 def test_newton_step_on_a_parabola_lands_on_the_minimum() -> None:
     engine = Engine(parabola(OptimizerSpec("sgd", momentum=0.0)), [0, 1, 2])
-    loss, gradient = engine.step(torch.tensor([1.0, 0.5, 2.0]))
+    loss, (gradient,) = engine.step(torch.tensor([1.0, 0.5, 2.0]))
     assert loss.tolist() == [1.5] * 3
     assert gradient.tolist() == [[1.0] * 3] * 3
     assert engine.weights.tolist() == [[0.0] * 3, [0.5] * 3, [-1.0] * 3]

@@ -27,7 +27,7 @@ def lively_policy() -> Policy:
         (0.2 * torch.randn(16, NUM_SIGNALS, generator=generator), torch.zeros(16)),
         (0.2 * torch.randn(1, 16, generator=generator), torch.zeros(1)),
     )
-    return Policy(layers, ControlConfig(bound=2.0), name="lively")
+    return Policy(layers, ControlConfig(warmup_step=1.0, bound=2.0), name="lively")
 
 
 def drawn(name: str) -> Draw:

@@ -167,7 +167,7 @@ def images(rng: Generator) -> TensorTask:
     activation = networks.ACTIVATIONS[rng.integers(len(networks.ACTIVATIONS))]
     norm, maximum = bool(rng.random() < 0.35), bool(rng.random() < 0.5)
     factory = partial(networks.convnet, channels, size, classes, activation, norm, maximum)
-    return _finish(rng, "images", factory, (x[..., None], y), cross_entropy, batch=(8, 32))
+    return _finish(rng, "images", factory, (x[:, None], y), cross_entropy, batch=(8, 32))
 
 
 def _markov(rng: Generator, rows: int, length: int, vocabulary: int) -> tuple[Tensor, int]:

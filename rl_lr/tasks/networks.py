@@ -56,26 +56,6 @@ def mlp(
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 
-class Convolution(nn.Module):
-    """3×3 convolution with padding over ``[..., height, width, channels]``, as one matrix product.
-
-    The nine shifted images are laid side by side; a stacked matrix product is several times
-    faster on a CPU than the grouped convolution that ``vmap`` makes of ``nn.Conv2d``.
-    """
-
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(9 * channels_in, channels_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[..., height, width, channels_in]`` → ``[..., height, width, channels_out]``."""
-        height, width = x.shape[-3:-1]
-        padded = nn.functional.pad(x, (0, 0, 1, 1, 1, 1))
-        shifts = [padded[..., i : i + height, j : j + width, :] for i in range(3) for j in range(3)]
-        y: Tensor = self.linear(torch.cat(shifts, dim=-1))
-        return y
-
-
 class BatchNorm(nn.Module):
     """Normalises channels over the batch, in evaluation as well (the sample is fixed and large)."""
 
@@ -84,24 +64,10 @@ class BatchNorm(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Over all but the last dimension."""
-        dims = tuple(range(x.dim() - 1))
-        var, mean = torch.var_mean(x, dim=dims, correction=0, keepdim=True)
-        return (x - mean) * (var + 1e-5).rsqrt() * self.weight + self.bias
-
-
-class PoolHalf(nn.Module):
-    """2×2 pooling of ``[..., height, width, channels]``, by mean or by maximum."""
-
-    def __init__(self, maximum: bool) -> None:
-        super().__init__()
-        self.maximum = maximum
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Halves height and width."""
-        *lead, height, width, channels = x.shape
-        cells = x.reshape(*lead, height // 2, 2, width // 2, 2, channels)
-        return cells.amax(dim=(-4, -2)) if self.maximum else cells.mean(dim=(-4, -2))
+        """Images ``[batch, channels, height, width]``."""
+        var, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0, keepdim=True)
+        scale, shift = self.weight[:, None, None], self.bias[:, None, None]
+        return (x - mean) * (var + 1e-5).rsqrt() * scale + shift
 
 
 def convnet(
@@ -112,14 +78,14 @@ def convnet(
     norm: bool,
     maximum: bool,
 ) -> nn.Sequential:
-    """Convolution, activation and pooling for each step in ``channels``, then a linear layer."""
+    """3×3 convolution, activation and 2×2 pooling for each step in ``channels``, then a linear layer."""
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(channels):
-        layers.append(Convolution(fan_in, fan_out))
+        layers.append(nn.Conv2d(fan_in, fan_out, 3, padding=1))
         layers += [BatchNorm(fan_out)] if norm else []
-        layers += [activation(), PoolHalf(maximum)]
+        layers += [activation(), nn.MaxPool2d(2) if maximum else nn.AvgPool2d(2)]
         size //= 2
-    return nn.Sequential(*layers, nn.Flatten(-3), nn.Linear(size * size * channels[-1], classes))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(size * size * channels[-1], classes))
 
 
 class Attention(nn.Module):

@@ -57,7 +57,7 @@ def source_text(length: int) -> tuple[Tensor, Tensor, int]:
 
 def _digits(name: str, factory: Callable[[], nn.Module], spec: OptimizerSpec, flat: bool) -> TensorTask:
     x, y, held_x, held_y = digits()
-    shape = (-1, 64) if flat else (-1, 8, 8, 1)
+    shape = (-1, 64) if flat else (-1, 1, 8, 8)
     held_out = (held_x.reshape(shape), held_y)
     return TensorTask(name, spec, 32, factory, (x.reshape(shape), y), cross_entropy, held_out)
 

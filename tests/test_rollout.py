@@ -1,0 +1,34 @@
+"""Draws, and runs stepped in parts."""
+
+import numpy as np
+import torch
+
+from rl_lr.config import DrawConfig
+from rl_lr.rollout import Draw, Rollout, draw, rollouts
+from rl_lr.tasks import real_task
+from rl_lr.tasks.families import quadratic
+
+
+def test_base_rates_are_spread_evenly_over_the_whole_range() -> None:
+    drawn = draw(quadratic, 16, np.random.default_rng(0), DrawConfig(misfactor=100.0))
+    position = np.log(np.array(drawn.base_lrs) / drawn.task.optimizer.lr) / np.log(100.0)
+    assert (np.floor((np.sort(position) + 1.0) * 8) == np.arange(16)).all()
+
+
+def test_runs_too_many_for_the_cache_are_stepped_in_equal_parts_and_stay_what_they_were() -> None:
+    task = real_task("source-transformer")
+    drawn = Draw(task, tuple(range(40)), tuple(1e-3 * 1.1**k for k in range(40)), 60)
+    whole, parts = Rollout(drawn), rollouts(drawn)
+    assert [part.engine.runs for part in parts] == [14, 14, 12]
+    assert [seed for part in parts for seed in part.draw.seeds] == list(range(40))
+    for _ in range(5):
+        torch.testing.assert_close(
+            torch.cat([part.signals() for part in parts]), whole.signals(), rtol=1e-2, atol=1e-2
+        )
+        rewards = torch.cat([part.advance(torch.zeros(part.engine.runs)) for part in parts])
+        torch.testing.assert_close(rewards, whole.advance(torch.zeros(40)), rtol=1e-3, atol=1e-4)
+
+
+def test_small_groups_are_stepped_as_one() -> None:
+    drawn = Draw(real_task("digits-linear"), tuple(range(40)), (1e-3,) * 40, 60)
+    assert len(rollouts(drawn)) == 1
