@@ -89,6 +89,7 @@ class LearningRateEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.optimizer.zero_grad()
         loss: torch.Tensor = self.objective(*batch)
         loss.backward()
+        self.draw.task.optimizer.clip(self.objective.parameters())
         self.optimizer.step()
         self.scheduler.step(loss)
         return loss.detach().double()

@@ -5,6 +5,7 @@ module and loss into a batched one, and one fused update moves every run at its 
 is a pure function of (task, seed, rates): neighbours in the stack never touch it.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -103,7 +104,11 @@ class Batches:
 
 
 class Engine:
-    """Runs of one task, advanced together; methods :meth:`step`, :meth:`sketch`, :meth:`evaluate`.
+    """Runs of one task, advanced together.
+
+    Methods: :meth:`step` and :meth:`evaluate` on the engine's own weights, :meth:`losses` as a
+    function of any, :meth:`sketch`. A network that ``vmap`` cannot run is run one by one, which
+    is said once.
 
     Attributes:
         parameters: of the task's :class:`Objective` by name, ``[runs, ...]`` float32 each.
@@ -137,8 +142,9 @@ class Engine:
         self._fixed = self._batches.fixed()
         self._stride = sketch_stride(sum(p[0].numel() for p in self.parameters.values()))
         self.width = self.sketch(list(self.parameters.values())).shape[1]
-        self._traced = traced
         self._graph: Callable[..., tuple[Tensor, list[Tensor]]] | None = None
+        self._stacks = self._can_stack()
+        self._traced = traced and self._stacks
 
     @property
     def weights(self) -> Tensor:
@@ -175,15 +181,61 @@ class Engine:
         """Loss of every run on the fixed sample, in evaluation mode, ``[runs]``."""
         self._objective.eval()
         with torch.no_grad():
-            batched = vmap(self._loss, in_dims=(0, 0, None), randomness="different")
-            losses: Tensor = batched(self.parameters, self._buffers, self._fixed)
+            losses = self.losses(self.parameters, self._fixed, shared=True)
         self._objective.train()
         return losses
+
+    def losses(
+        self, parameters: dict[str, Tensor], batch: tuple[Tensor, ...], shared: bool = False
+    ) -> Tensor:
+        """Loss of every run at the given parameters, differentiable as often as the network is.
+
+        Args:
+            parameters: by name, ``[runs, ...]`` each.
+            batch: rows of every run, ``[runs, batch, ...]`` each; if ``shared``, the same rows
+                for all, ``[batch, ...]`` each.
+            shared: whether the rows are the same.
+        """
+        if not self._stacks:
+            return self._one_by_one(parameters, batch, shared)
+        in_dims = (0, 0, None if shared else 0)
+        losses: Tensor = vmap(self._loss, in_dims, randomness="different")(parameters, self._buffers, batch)
+        return losses
+
+    def _one_by_one(self, parameters: dict[str, Tensor], batch: tuple[Tensor, ...], shared: bool) -> Tensor:
+        """:meth:`losses` without ``vmap``."""
+        losses = []
+        for run in range(self.runs):
+            own = {name: p[run] for name, p in parameters.items()}
+            buffers = {name: b[run] for name, b in self._buffers.items()}
+            rows = batch if shared else tuple(t[run] for t in batch)
+            losses.append(functional_call(self._objective, (own, buffers), rows))
+        return torch.stack(losses)
+
+    def _can_stack(self) -> bool:
+        """Try a few rows; what fails under ``vmap`` and runs without it is stepped one by one."""
+        rows = tuple(t[: self.task.batch_size] for t in self._fixed)
+        kept = {name: buffer.clone() for name, buffer in self._buffers.items()}
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            self._stacks = True
+            try:
+                self.losses(self.parameters, rows, shared=True)
+            except (RuntimeError, ValueError, NotImplementedError) as error:
+                self._one_by_one(self.parameters, rows, shared=True)  # or it is the task's own fault
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                warnings.warn(
+                    f"The network of task {self.task.name!r} cannot be stacked ({reason}): its runs are stepped "
+                    f"one by one, so {self.runs} of them take about {self.runs} times as long as one.",
+                    stacklevel=3,
+                )
+                self._stacks = False
+        self._restore(kept)
+        return self._stacks
 
     def _differentiate(self, *batch: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Losses ``[runs]`` and the gradient of every parameter."""
         leaves = {name: p.detach().requires_grad_() for name, p in self.parameters.items()}
-        losses = vmap(self._loss, randomness="different")(leaves, self._buffers, batch)
+        losses = self.losses(leaves, batch)
         gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
         return losses.detach(), list(gradients)
 
@@ -191,9 +243,12 @@ class Engine:
         """The graph of :meth:`_differentiate`; buffers are as if nothing had run."""
         kept = {name: buffer.clone() for name, buffer in self._buffers.items()}
         graph = trace(self._differentiate, *batch)
-        for name, buffer in kept.items():
-            self._buffers[name].copy_(buffer)
+        self._restore(kept)
         return graph
+
+    def _restore(self, buffers: dict[str, Tensor]) -> None:
+        for name, buffer in buffers.items():
+            self._buffers[name].copy_(buffer)
 
     def _loss(
         self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: tuple[Tensor, ...]

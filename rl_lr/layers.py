@@ -1,7 +1,7 @@
 """Layers that stack badly, and the same mathematics in a form that stacks well.
 
 ``vmap`` makes of a convolution one with as many groups as runs, which processors compute slowly;
-it copies images around pooling, and has no rule at all for fused attention. Inside
+it copies images around pooling, and has no rule at all for fused recurrence. Inside
 :class:`StackedLayers` such calls of a task's own modules are answered by stacked matrix products
 and elementwise operations. Stacked images lie as ``[runs, channels, height, width, batch]`` in
 memory: the batch innermost, so that every shifted image is made of long contiguous rows.
@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from rl_lr.recurrence import RECURRENT
 
 Pair = tuple[int, int]
 
@@ -91,7 +93,7 @@ def _tiles(x: Tensor, size: Pair, stride: int | tuple[int, ...] | None) -> bool:
     return apart and fits and x.device.type == "cpu"
 
 
-_REPLACEMENTS: dict[Any, Callable[..., Tensor | None]] = {
+_REPLACEMENTS: dict[Any, Callable[..., Any]] = RECURRENT | {
     torch.conv2d: _conv2d,
     torch.nn.functional.max_pool2d: _max_pool2d,
     torch.max_pool2d: _max_pool2d,

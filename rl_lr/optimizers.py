@@ -29,7 +29,7 @@ class OptimizerSpec:
     """Longest gradient of a run; a longer one is scaled down to this norm."""
 
     def build(self, parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
-        """The torch optimizer at base rate ``lr``; clipping is up to whoever steps it."""
+        """The torch optimizer at base rate ``lr``; call :meth:`clip` before each of its steps."""
         decay = self.weight_decay
         if self.kind == "sgd":
             return torch.optim.SGD(parameters, lr, momentum=self.momentum, weight_decay=decay)
@@ -39,6 +39,11 @@ class OptimizerSpec:
             )
         family = torch.optim.AdamW if self.kind == "adamw" else torch.optim.Adam
         return family(parameters, lr, betas=self.betas, eps=self.eps, weight_decay=decay)
+
+    def clip(self, parameters: Iterable[Tensor]) -> None:
+        """Scale the gradient of one run down to ``clip_norm``, where it is longer."""
+        if self.clip_norm < math.inf:
+            torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
 
 
 class StackedOptimizer:
@@ -73,14 +78,14 @@ class StackedOptimizer:
         """Move every run by one step.
 
         Args:
-            gradients: shaped like the weights; clipping and decay change them in place.
+            gradients: shaped like the weights; clipping changes them in place, as torch's does.
             lr: ``[runs]``, the rate of each run.
         """
         gradients, spec = list(gradients), self.spec
         if spec.clip_norm < math.inf:
             clip(gradients, spec.clip_norm)
         if spec.weight_decay and spec.kind != "adamw":
-            torch._foreach_add_(gradients, self.weights, alpha=spec.weight_decay)
+            gradients = list(torch._foreach_add(gradients, self.weights, alpha=spec.weight_decay))
         if spec.kind == "sgd":
             torch._foreach_mul_(self._direction, spec.momentum)
             torch._foreach_add_(self._direction, gradients)

@@ -8,7 +8,7 @@ usually ``README.md``, the model card. Nothing in it is ever executed.
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -245,6 +245,9 @@ def _parse_layers(content: bytes, hidden: Any, folder: Path) -> tuple[tuple[Tens
 
 def _parse_control(values: Any, folder: Path) -> ControlConfig:
     try:
+        missing = {one.name for one in fields(ControlConfig)} - set(values)
+        if missing:
+            raise ValueError(f"no {', '.join(sorted(missing))}")
         return ControlConfig(**values)
     except (TypeError, ValueError) as error:
         raise PolicyFileError(

@@ -1,5 +1,7 @@
 """The engine against plain torch, and the independence of stacked runs."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -58,6 +60,46 @@ def test_each_stacked_run_is_the_plain_run_of_its_seed(name: str, traced: bool) 
         torch.testing.assert_close(stacked[run], torch.tensor(losses), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw", "rmsprop"])
+def test_the_gradient_handed_out_is_the_one_before_decay(kind: Any) -> None:
+    engine = Engine(parabola(OptimizerSpec(kind, weight_decay=0.5)), [0, 1])
+    _, (gradient,) = engine.step(torch.full((2,), 1e-2))
+    assert gradient.tolist() == [[1.0] * 3] * 2
+
+
+def test_a_network_that_does_not_stack_is_run_one_by_one_and_says_so() -> None:
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 10)
+            self.register_buffer("seen", torch.zeros(()))
+            self.seen: Tensor
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.layer(x)
+            self.seen += 1
+            return -y if float(y.detach().sum()) > 1e9 else y  # a decision on values
+
+    digits = real_task("digits-linear")
+    task = TensorTask("branching", digits.optimizer, 32, Branching, digits.tensors, digits.criterion)
+    with pytest.warns(UserWarning, match=r"'branching' cannot be stacked .* 2 of them take about 2 times"):
+        engine = Engine(task, [5, 6], traced=True)
+    assert engine._buffers["model.seen"].tolist() == [0.0, 0.0]
+    losses = torch.stack([engine.step(torch.tensor([0.01, 0.1]))[0] for _ in range(5)]).T
+    for run, (seed, rate) in enumerate(((5, 0.01), (6, 0.1))):
+        expected, _ = plain_losses(task, seed, rate, 5)
+        torch.testing.assert_close(losses[run], torch.tensor(expected), rtol=1e-4, atol=1e-5)
+    assert engine._buffers["model.seen"].tolist() == [5.0, 5.0]
+
+
+def test_a_task_that_fails_by_itself_fails_with_its_own_error() -> None:
+    task = TensorTask(
+        "broken", OptimizerSpec(), 2, lambda: nn.Linear(3, 1), (torch.ones(4, 2),), squared_error
+    )
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        Engine(task, [0])
+
+
 def test_a_diverging_neighbour_changes_nothing() -> None:
     task = real_task("digits-mlp")
     healthy = {}
@@ -105,6 +147,6 @@ def test_a_loss_that_is_not_scalar_is_refused_by_name() -> None:
     x = torch.ones(4, 2)
     task = TensorTask("rows", OptimizerSpec(), 2, lambda: nn.Linear(2, 1), (x,), lambda y, _: y)
     with pytest.raises(ValueError, match=r"task 'rows' must be a scalar tensor, got a tensor of shape"):
-        Engine(task, [0]).step(torch.ones(1))
+        Engine(task, [0])
     with pytest.raises(ValueError, match="must be a scalar tensor, got float"):
         build_objective(TensorTask("f", OptimizerSpec(), 2, nn.Identity, (x,), lambda y, _: 1.0), 0)(x)  # type: ignore[arg-type,return-value]

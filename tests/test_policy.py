@@ -9,6 +9,7 @@ import resource
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ def test_a_configuration_that_is_none_is_refused(folder: Path, text: str) -> Non
 
 
 HIDDEN = (None, 8, [8], [8, 6, 6], [6, 8], ["a", "b"], [float("inf"), 6])
-CONTROL: tuple[Any, ...] = (None, [], {"surprise": 1.0}, {"step": "high"}, {"step": None})
+CONTROL: tuple[Any, ...] = (None, [], {}, {"step": 1.0})
+UNKNOWN: tuple[dict[str, Any], ...] = ({"surprise": 1.0}, {"step": "high"}, {"step": None})
 USELESS = ({"bound": float("nan")}, {"bound": -1.0}, {"warmup_floor": 0.0}, {"decisions": 44.5})
 OTHERS = ({"schema": "rl-lr-signals-0"}, {"signals": ["progress"]}, {"format": 2}, {"surprise": 1})
 
@@ -130,7 +132,8 @@ OTHERS = ({"schema": "rl-lr-signals-0"}, {"signals": ["progress"]}, {"format": 2
     "changes",
     [*OTHERS, {"provenance": None}]
     + [{"hidden": hidden} for hidden in HIDDEN]
-    + [{"control": control} for control in CONTROL + USELESS],
+    + [{"control": control} for control in CONTROL]
+    + [{"control": asdict(ControlConfig()) | odd} for odd in UNKNOWN + USELESS],
     ids=str,
 )
 def test_a_configuration_that_does_not_fit_is_refused(folder: Path, changes: dict[str, Any]) -> None:
