@@ -170,12 +170,16 @@ class Engine:
             The losses ``[runs]`` and the gradients that the step was made with, shaped like the
             parameters.
         """
-        batch = self._batches.rows(self._batches.draw())
+        batch = self.draw()
         if self._traced and self._graph is None:
             self._graph = self._trace(batch)
         losses, gradients = self._graph(*batch) if self._graph else self._differentiate(*batch)
         self._optimizer.step(gradients, lr)
         return losses, gradients
+
+    def draw(self) -> tuple[Tensor, ...]:
+        """The next mini-batch of every run, ``[runs, batch, ...]`` each."""
+        return self._batches.rows(self._batches.draw())
 
     def evaluate(self) -> Tensor:
         """Loss of every run on the fixed sample, in evaluation mode, ``[runs]``."""
