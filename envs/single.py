@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rl_lr.batches import Batches
 from rl_lr.config import ControlConfig, DrawConfig
-from rl_lr.engine import Batches, build_objective
+from rl_lr.engine import build_objective
 from rl_lr.envs.spaces import action_space, observation_space
 from rl_lr.reward import score
 from rl_lr.rollout import Draw, draw

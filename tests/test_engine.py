@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rl_lr.engine import Batches, Engine, build_objective
+from rl_lr.batches import Batches
+from rl_lr.engine import Engine, build_objective
 from rl_lr.optimizers import OptimizerSpec
 from rl_lr.tasks import TensorTask, real_task
 from rl_lr.tasks.tensors import squared_error

@@ -7,10 +7,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from rl_lr.batches import Batches
 from rl_lr.callbacks import RLLearningRate
 from rl_lr.config import ControlConfig
 from rl_lr.demo.fits import quiet_trainer
-from rl_lr.engine import Batches, Objective, build_objective
+from rl_lr.engine import Objective, build_objective
 from rl_lr.envs import LearningRateEnv
 from rl_lr.policy import Policy
 from rl_lr.rollout import Draw, Rollout
