@@ -1,5 +1,6 @@
 """Many runs as one vector environment, on the engine."""
 
+import gc
 from typing import Any
 
 import gymnasium as gym
@@ -103,6 +104,8 @@ class BatchedLearningRateEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32],
         return observation, reward, done, np.zeros_like(done), infos
 
     def _begin(self) -> None:
+        self._parts = []
+        gc.collect()  # traced graphs refer to themselves; their memory is wanted for the next ones
         count = self.num_envs // self.group_size
         rng = np.random.default_rng([self._entropy, self._episode])
         draws = [draw(self._family, self.group_size, rng, self.config) for _ in range(count)]

@@ -32,7 +32,7 @@ def train_command(out: Path, task: list[str] | None = None, settings: TrainConfi
     )
 
 
-def demo_command(out: Path = Path("demo-out"), minutes: float = 2.0, steps: int = 600) -> None:
+def demo_command(out: Path = Path("demo-out"), minutes: float = 2.0, steps: int = 1000) -> None:
     """Train a small policy, then fit two networks on real data under four ways of setting the rate.
 
     Args:

@@ -75,6 +75,7 @@ class Engine:
         parameters: of the task's :class:`Objective` by name, ``[runs, ...]`` float32 each.
         runs: their first dimension.
         width: coordinates in a sketch.
+        graph: the traced step, from the first step on; None if it is not traced.
 
     Args:
         task: what every run trains.
@@ -103,7 +104,7 @@ class Engine:
         self._fixed = self._batches.fixed()
         self._stride = sketch_stride(sum(p[0].numel() for p in self.parameters.values()))
         self.width = self.sketch(list(self.parameters.values())).shape[1]
-        self._graph: Callable[..., tuple[Tensor, list[Tensor]]] | None = None
+        self.graph: Callable[..., tuple[Tensor, list[Tensor]]] | None = None
         self._stacks = self._can_stack()
         self._traced = traced and self._stacks
 
@@ -132,9 +133,9 @@ class Engine:
             parameters.
         """
         batch = self.draw()
-        if self._traced and self._graph is None:
-            self._graph = self._trace(batch)
-        losses, gradients = self._graph(*batch) if self._graph else self._differentiate(*batch)
+        if self._traced and self.graph is None:
+            self.graph = self._trace(batch)
+        losses, gradients = self.graph(*batch) if self.graph else self._differentiate(*batch)
         self._optimizer.step(gradients, lr)
         return losses, gradients
 

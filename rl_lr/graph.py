@@ -44,6 +44,22 @@ def trace(function: Callable[..., Any], *inputs: Any) -> Callable[..., Any]:
     return module
 
 
+def products(graph: Callable[..., Any]) -> list[tuple[Tensor, Tensor]]:
+    """Tensors like the operands of every stacked matrix product in a traced graph."""
+    assert isinstance(graph, GraphModule)
+    pairs = []
+    for node in graph.graph.nodes:
+        if node.target in (_aten.bmm.default, _aten.baddbmm.default):
+            left, right = (_value(operand) for operand in node.args[-2:])
+            pairs.append((_like(left), _like(right)))
+    return pairs
+
+
+def _like(value: Tensor) -> Tensor:
+    tensor = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=value.device)
+    return tensor.normal_()
+
+
 def _rewrite(module: GraphModule, rules: tuple[Rule, ...]) -> None:
     """Apply the rules until none fits any operation."""
     while _rewrite_once(module.graph, rules):

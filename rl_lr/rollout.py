@@ -54,25 +54,26 @@ def draw(family: Family, runs: int, rng: np.random.Generator, config: DrawConfig
     return Draw(task, seeds, tuple(task.optimizer.lr * factors), total_steps, schedule)
 
 
+def part_size(drawn: Draw, device: torch.device | str = "cpu") -> int:
+    """How many of a draw's runs are best stepped together: as many as a processor's cache holds."""
+    runs = len(drawn.seeds)
+    if torch.device(device).type != "cpu" or runs <= _SMALLEST_PART:
+        return runs
+    largest = max(_SMALLEST_PART, _CACHE // bytes_per_run(drawn.task))
+    return math.ceil(runs / math.ceil(runs / largest))  # parts of equal size
+
+
 def rollouts(
     drawn: Draw, config: ControlConfig | None = None, device: torch.device | str = "cpu"
 ) -> list["Rollout"]:
-    """The runs of a draw in parts small enough for a processor's cache; on an accelerator in one.
+    """The runs of a draw in parts of :func:`part_size`; on an accelerator in one.
 
-    Each part goes from decision to decision by itself, so that its tensors stay where they are.
+    Each part goes from decision to decision by itself, so that its tensors stay in the cache.
     """
-    runs = part = len(drawn.seeds)
-    if torch.device(device).type == "cpu" and runs > _SMALLEST_PART:
-        largest = max(_SMALLEST_PART, _CACHE // bytes_per_run(drawn.task))
-        part = math.ceil(runs / math.ceil(runs / largest))  # of equal size
-    return [
-        Rollout(
-            replace(drawn, seeds=drawn.seeds[k : k + part], base_lrs=drawn.base_lrs[k : k + part]),
-            config,
-            device,
-        )
-        for k in range(0, runs, part)
-    ]
+    size = part_size(drawn, device)
+    parts = [slice(start, start + size) for start in range(0, len(drawn.seeds), size)]
+    draws = [replace(drawn, seeds=drawn.seeds[p], base_lrs=drawn.base_lrs[p]) for p in parts]
+    return [Rollout(part, config, device) for part in draws]
 
 
 class Rollout:

@@ -23,7 +23,7 @@ CHEAP = (families.mlp_classification, families.mlp_regression, families.autoenco
 """Families whose runs take a fraction of a second, so that two minutes hold many iterations."""
 
 
-def run_demo(out: Path, minutes: float = 2.0, steps: int = 600, console: Console | None = None) -> list[Fit]:
+def run_demo(out: Path, minutes: float = 2.0, steps: int = 1000, console: Console | None = None) -> list[Fit]:
     """Train a policy for about ``minutes``, fit two networks under four arms, and show it all.
 
     Writes into ``out``: ``policy/`` (the policy just trained), ``tensorboard/``, ``results.json``

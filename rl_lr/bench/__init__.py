@@ -1,0 +1,37 @@
+"""``rl-lr bench``: speed and memory, as ratios of neighbours measured in turn within one run."""
+
+import json
+import platform
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from rl_lr.bench.callback import callback_against_monitor, scheduler_memory
+from rl_lr.bench.engine import engine_figures
+from rl_lr.bench.ratios import Ratio
+
+
+def run_bench(out: Path, repetitions: int) -> list[Ratio]:
+    """Measure everything, print the table, write JSON to ``out``."""
+    if repetitions < 2:
+        raise ValueError(f"repetitions is {repetitions}: a spread needs at least 2.")
+    results = [*engine_figures(repetitions), callback_against_monitor(repetitions), *scheduler_memory()]
+    Console().print(_table(results))
+    machine = {
+        "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    out.write_text(json.dumps({"machine": machine, "ratios": [vars(ratio) for ratio in results]}, indent=2))
+    return results
+
+
+def _table(results: list[Ratio]) -> Table:
+    table = Table(title="Ratios within this run (80 % of the repetitions lie between low and high)")
+    for heading in ("figure", "median", "low", "high", "wanted"):
+        table.add_column(heading, justify="left" if heading == "figure" else "right")
+    for ratio in results:
+        table.add_row(ratio.name, *(f"{x:.3g}" for x in (ratio.median, ratio.low, ratio.high)), ratio.wanted)
+    return table

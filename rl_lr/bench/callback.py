@@ -1,0 +1,100 @@
+"""What the callback costs: time of a Lightning fit, memory of a scheduler."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import LearningRateMonitor
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from rl_lr.bench.ratios import Ratio, paired, seconds
+from rl_lr.callbacks import RLLearningRate
+from rl_lr.demo.fits import quiet_trainer
+from rl_lr.policy import Policy
+from rl_lr.scheduler import RLScheduler
+
+_FIT_STEPS = 1000
+
+
+def _wide_mlp(width: int) -> nn.Module:
+    """784-width-width-10; about a million parameters at width 676."""
+    return nn.Sequential(
+        nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
+    )
+
+
+class _Fit(pl.LightningModule):
+    """A million-parameter MLP under AdamW, with or without torch's cosine schedule."""
+
+    def __init__(self, cosine: bool) -> None:
+        super().__init__()
+        self.network, self.cosine = _wide_mlp(676), cosine
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        x, y = batch
+        return nn.functional.cross_entropy(self.network(x), y)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(self.parameters(), 1e-3)
+        if not self.cosine:
+            return optimizer
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _FIT_STEPS)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _fit_seconds(cosine: bool, callback: pl.Callback, log_dir: Path) -> float:
+    generator = torch.Generator().manual_seed(0)
+    rows = 64 * _FIT_STEPS
+    data = TensorDataset(
+        torch.randn(rows, 784, generator=generator), torch.randint(10, (rows,), generator=generator)
+    )
+    trainer = quiet_trainer(
+        max_steps=_FIT_STEPS, logger=TensorBoardLogger(log_dir), callbacks=[callback], log_every_n_steps=10
+    )
+    return seconds(lambda: trainer.fit(_Fit(cosine), DataLoader(data, 64)))
+
+
+def callback_against_monitor(repetitions: int) -> Ratio:
+    """Wall time of a Lightning fit: with the callback, over LearningRateMonitor with cosine."""
+    with tempfile.TemporaryDirectory() as folder:
+        logs = Path(folder)
+        return paired(
+            "fit with RLLearningRate / with LearningRateMonitor and cosine, 1 M parameters",
+            "≤ 1.05",
+            lambda: _fit_seconds(False, RLLearningRate(), logs / "ours"),
+            lambda: _fit_seconds(True, LearningRateMonitor(), logs / "theirs"),
+            repetitions,
+        )
+
+
+def state_bytes(network: nn.Module) -> int:
+    """Bytes of tensors that a scheduler holds in the middle of a run of the network."""
+    optimizer = torch.optim.SGD(network.parameters(), 1e-3)
+    scheduler = RLScheduler(optimizer, total_steps=1000, policy=Policy.keep())
+    for _ in range(100):
+        loss = network(torch.randn(4, 784)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step(loss)
+    return _tensor_bytes(scheduler.state_dict())
+
+
+def _tensor_bytes(state: Any) -> int:
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, list) else ()
+    return sum(_tensor_bytes(part) for part in parts)
+
+
+def scheduler_memory() -> list[Ratio]:
+    """Memory of a scheduler: in KiB at a million parameters, and what ten times as many do to it."""
+    small, large = state_bytes(_wide_mlp(676)), state_bytes(_wide_mlp(2700))
+    return [
+        Ratio.single("scheduler state, KiB, 1 M parameters", small / 1024, "≤ 100"),
+        Ratio.single("scheduler state, 9 M / 1 M parameters", large / small, "≤ 1.1"),
+    ]
