@@ -118,15 +118,14 @@ class Rollout:
         costs nothing; the last one settles the account with the loss on the fixed sample.
         """
         self.controller.act(actions)
-        total, steps = torch.zeros_like(self._score), 0
+        losses = []
         while not self.done and not self.controller.due:
-            total += self._step()
-            steps += 1
+            losses.append(self._step())
         if self.done:
             self.final_loss = self.engine.evaluate().double()
             now = score(self.final_loss, self.initial_loss)
         else:
-            now = score(total / steps, self.initial_loss)
+            now = score(torch.stack(losses).double().mean(dim=0), self.initial_loss)
         reward, self._score = self._score - now, now
         return reward
 
@@ -135,4 +134,4 @@ class Rollout:
         weights = engine.sketch(list(engine.parameters.values())) if controller.measures else None
         loss, gradients = engine.step(self._base_lrs * controller.rates())
         controller.record(loss, None if weights is None else engine.sketch(gradients), weights)
-        return loss.double()
+        return loss
