@@ -24,19 +24,20 @@ class SB3VecEnv(VecEnv):
             account is settled with :func:`rl_lr.reward.relative_score`, and of every reward the
             mean of the others' at the same decision is taken off. The others hardly depend on
             this run's actions, so how hard the task is drops out of what the critic must learn.
+        first_episode: number of the episode that :meth:`reset` begins with.
     """
 
-    def __init__(self, env: BatchedLearningRateEnv, paired: bool = False) -> None:
+    def __init__(self, env: BatchedLearningRateEnv, paired: bool = False, first_episode: int = 0) -> None:
         if paired and env.group_size < 2:
             raise ValueError("Paired rewards need at least two runs in a group: raise group_size.")
-        self.env, self.paired = env, paired
+        self.env, self.paired, self.first_episode = env, paired, first_episode
         self.render_mode = None
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._actions: NDArray[np.float32] = np.zeros((env.num_envs, 1), np.float32)
 
     def reset(self) -> VecEnvObs:
         """First observations of new episodes, with the seed given by :meth:`seed`, if any."""
-        observation, _ = self.env.reset(seed=self._seeds[0])
+        observation, _ = self.env.reset(seed=self._seeds[0], options={"episode": self.first_episode})
         self._reset_seeds()
         return observation
 

@@ -1,5 +1,6 @@
 """The command line: ``rl-lr train``, ``rl-lr demo`` and ``rl-lr bench``."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,23 +14,55 @@ from rl_lr.config import TrainConfig
 _DEFAULT = TrainConfig()
 
 
-def train_command(out: Path, task: list[str] | None = None, settings: TrainConfig = _DEFAULT) -> None:
-    """Train a policy with PPO and export it.
+def train_command(
+    out: Path | None = None,
+    task: list[str] | None = None,
+    settings: TrainConfig = _DEFAULT,
+    resume: Path | None = None,
+) -> None:
+    """Train a policy with PPO and export it, or go on with a training that was interrupted.
 
     Args:
         out: Folder for the policy, its model card, checkpoints and TensorBoard curves.
         task: Names of tasks on real data to train on; left out, the built-in families.
         settings: Sizes, seeds and PPO's settings.
+        resume: Folder of the training to go on with, instead of out; its tasks and settings stay.
     """
     from rl_lr.progress import training_progress
+    from rl_lr.resume import load
     from rl_lr.training import train
 
-    console = Console()
-    with training_progress(console, iterations=settings.iterations) as progress:
-        train(out, task, settings, progress)
+    if (out is None) == (resume is None):
+        raise ValueError("Give either --out, the folder of a new training, or --resume, that of an old one.")
+    folder = out or resume
+    assert folder is not None
+    config = None if resume and settings == _DEFAULT else settings
+    total = (config or load(folder)[0].config).iterations
+    console, interrupted = Console(), _interrupts()
+    with training_progress(console, iterations=total) as progress:
+        policy = train(folder, task, config, progress, lambda: bool(interrupted), resume is not None)
+    done = policy.provenance["iterations"]
+    if done < total:
+        console.print(
+            f"Stopped after {done} of {total} iterations; to go on: rl-lr train --resume {folder}",
+            soft_wrap=True,
+        )
     console.print(
-        f"Policy: {out}\ntensorboard --logdir {out / 'tensorboard'}", highlight=False, soft_wrap=True
+        f"Policy: {folder}\ntensorboard --logdir {folder / 'tensorboard'}", highlight=False, soft_wrap=True
     )
+
+
+def _interrupts() -> list[int]:
+    """A list that Ctrl-C appends to; the second one ends the program at once."""
+    received: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        Console(stderr=True).print("Ctrl-C: finishing this iteration first; once more to end at once.")
+        received.append(number)
+
+    signal.signal(signal.SIGINT, note)
+    return received
 
 
 def demo_command(out: Path = Path("demo-out"), minutes: float = 2.0, steps: int = 1000) -> None:

@@ -144,9 +144,10 @@ class Engine:
         return self._batches.rows(self._batches.draw())
 
     def evaluate(self) -> Tensor:
-        """Loss of every run on the fixed sample, in evaluation mode, ``[runs]``."""
+        """Loss of every run on the fixed sample, in evaluation mode, ``[runs]``; always the same."""
         self._objective.eval()
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # of networks that draw random numbers even now
             losses = self.losses(self.parameters, self._fixed, shared=True)
         self._objective.train()
         return losses

@@ -5,8 +5,9 @@ import shlex
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ import numpy as np
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import TensorBoardOutputFormat, configure
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from stable_baselines3.common.utils import set_random_seed
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 from rl_lr.card import model_card
 from rl_lr.config import ControlConfig, TrainConfig
 from rl_lr.envs.batched import BatchedLearningRateEnv
 from rl_lr.envs.sb3 import SB3VecEnv
-from rl_lr.policy import Policy, write_atomically
+from rl_lr.policy import Policy, PolicyFileError, write_atomically
+from rl_lr.resume import Progress, check_same, load, restore, save
 from rl_lr.reward import score
 from rl_lr.tasks import Family, Task, resolve
 from rl_lr.tasks.families import TRAINING, mixture
@@ -42,11 +45,13 @@ def train(
     config: TrainConfig | None = None,
     progress: Report | None = None,
     should_stop: Callable[[], bool] | None = None,
+    resume: bool = False,
 ) -> Policy:
     """Train a policy with PPO and export it into ``out``.
 
     The folder receives ``model.safetensors``, ``config.json`` and ``README.md`` (the policy),
-    ``tensorboard/`` (curves of the training) and ``checkpoints/`` (the policy of every iteration).
+    ``tensorboard/`` (curves of the training), ``checkpoints/`` (the policy of every iteration) and
+    ``training.pt`` (what it needs to go on after a crash, from the last complete iteration).
 
     Args:
         out: folder of the result; made if missing.
@@ -54,11 +59,21 @@ def train(
         config: sizes, seeds and PPO's settings.
         progress: called after every iteration.
         should_stop: asked after every iteration; True makes it the last.
+        resume: go on with the training in ``out``; tasks and settings are those it began with,
+            and the result is that of a training that was never stopped, bit for bit.
 
     Returns:
         The policy of the last iteration.
+
+    Raises:
+        ValueError: if there is no task, or nothing to resume, or something else than that.
     """
-    config, out = config or TrainConfig(), Path(out)
+    out = Path(out)
+    saved, state = load(out) if resume else (None, {})
+    if saved is not None:
+        config, tasks = config or saved.config, tasks or saved.tasks or None
+        check_same(saved, config, [_name_of(task) for task in tasks or ()])
+    config = config or TrainConfig()
     families = TRAINING if tasks is None else tuple((resolve(task), 1.0) for task in tasks)
     if not families:
         raise ValueError(
@@ -69,12 +84,17 @@ def train(
         return mixture(rng, families)
 
     out.mkdir(parents=True, exist_ok=True)
-    start, origin = time.monotonic(), _origin(config, tasks)
-    model = _build(family, config, out)
-    validation = Validation(family, config.draw, config.control, seed=config.seed)
+    origin = _origin(config, tasks)
+    begun = saved or Progress(config, [_name_of(task) for task in tasks or ()], iterations=0, minutes=0.0)
+    start = time.monotonic() - 60 * begun.minutes
+    model = _build(family, config, out, begun.iterations)
     policy = Policy.keep(config.control)
+    if saved is not None:
+        restore(model, state)
+        policy = Policy.load(_checkpoint(out, saved.iterations))
+    validation = Validation(family, config.draw, config.control, seed=config.seed)
     figures: Figures = {}
-    for done in range(1, config.iterations + 1):
+    for done in range(begun.iterations + 1, config.iterations + 1):
         figures |= _iterate(model, config, done - 1)
         last = done == config.iterations or (should_stop is not None and should_stop())
         measured: Figures = {}
@@ -85,7 +105,7 @@ def train(
         minutes = (time.monotonic() - start) / 60
         provenance = origin | _progress(config, done, minutes, measured)
         policy = export_policy(model, config.control, provenance, str(out))
-        policy.save(out / "checkpoints" / f"{done:05d}")
+        _keep(out, model, policy, replace(begun, iterations=done, minutes=minutes))
         figures |= measured
         if progress is not None:
             progress(done, figures)
@@ -94,6 +114,23 @@ def train(
     policy.save(out)
     write_atomically({out / "README.md": model_card(policy).encode()})
     return policy
+
+
+def _checkpoint(out: Path, iterations: int) -> Path:
+    return out / "checkpoints" / f"{iterations:05d}"
+
+
+def _keep(out: Path, model: PPO, policy: Policy, progress: Progress) -> None:
+    """Write checkpoint and state; a disk that is full now may not be after the next iteration."""
+    try:
+        policy.save(_checkpoint(out, progress.iterations))
+        save(out, model, progress)
+    except (OSError, PolicyFileError) as error:
+        warnings.warn(
+            f"Iteration {progress.iterations} could not be saved in {out} ({error}): the last one that "
+            f"was stays good, and training goes on; make room before it ends.",
+            stacklevel=3,
+        )
 
 
 def _name_of(task: "str | Task | Family") -> str:
@@ -135,11 +172,12 @@ def _commit() -> str:
         return ""
 
 
-def _build(family: Family, config: TrainConfig, out: Path) -> PPO:
+def _build(family: Family, config: TrainConfig, out: Path, done: int) -> PPO:
+    """The model, its environment and its curves, ``done`` iterations after the first."""
     env = BatchedLearningRateEnv(config.runs, family, config.group_size, config.draw, config.control)
     model = PPO(
         "MlpPolicy",
-        SB3VecEnv(env, paired=True),
+        SB3VecEnv(env, paired=True, first_episode=done),
         learning_rate=config.learning_rate,
         n_steps=config.control.decision_count,
         batch_size=config.minibatch,
@@ -156,12 +194,19 @@ def _build(family: Family, config: TrainConfig, out: Path) -> PPO:
         seed=config.seed,
         device="cpu",
     )
-    logger = configure(str(out / "tensorboard"), ["tensorboard"])
-    model.set_logger(logger)
-    for output in logger.output_formats:
-        if isinstance(output, TensorBoardOutputFormat):
-            output.writer.add_text("settings", f"```json\n{json.dumps(asdict(config), indent=2)}\n```", 0)
+    curves = _Curves(str(out / "tensorboard"), purge_step=done + 1 if done else None)
+    model.set_logger(Logger(str(out / "tensorboard"), [curves]))
+    if not done:
+        curves.writer.add_text("settings", f"```json\n{json.dumps(asdict(config), indent=2)}\n```", 0)
     return model
+
+
+class _Curves(TensorBoardOutputFormat):
+    """SB3's TensorBoard output; what a crashed run wrote from ``purge_step`` on is hidden."""
+
+    def __init__(self, folder: str, purge_step: int | None) -> None:
+        self.writer = SummaryWriter(folder, purge_step=purge_step)
+        self._is_closed = False
 
 
 def _iterate(model: PPO, config: TrainConfig, iteration: int) -> Figures:

@@ -1,0 +1,105 @@
+"""What a training needs to go on after a crash, written whole after every iteration.
+
+Every iteration starts fresh episodes and seeds all generators from (seed, iteration), so weights,
+optimizer and the number of iterations done are the whole state: a resumed training ends with
+the same policy, bit for bit, as one that was never stopped.
+"""
+
+import io
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rl_lr.config import ControlConfig, DrawConfig, TrainConfig
+from rl_lr.policy import write_atomically
+
+if TYPE_CHECKING:
+    from stable_baselines3 import PPO
+
+STATE_FILE = "training.pt"
+"""Inside the folder of a training; tensors and plain types, loaded without running code."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training came."""
+
+    config: TrainConfig
+    """What it was started with."""
+    tasks: list[str]
+    """Names of its tasks; empty for the built-in families."""
+    iterations: int
+    """Iterations done."""
+    minutes: float
+    """Time they took."""
+
+
+def save(out: Path, model: "PPO", progress: Progress) -> None:
+    """Write the state; the last good one stays until this one is complete on disk."""
+    state = {
+        "progress": json.dumps(asdict(progress)),
+        "policy": model.policy.state_dict(),
+        "optimizer": model.policy.optimizer.state_dict(),
+        "num_timesteps": model.num_timesteps,
+    }
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    write_atomically({out / STATE_FILE: stream.getvalue()})
+
+
+def load(out: Path) -> tuple[Progress, dict[str, Any]]:
+    """The state in a folder.
+
+    Raises:
+        ValueError: if there is none, or it cannot be read.
+    """
+    path = out / STATE_FILE
+    if not path.is_file():
+        raise ValueError(f"{out} holds no training to go on with ({STATE_FILE} is missing): name its folder.")
+    try:
+        state = torch.load(path, weights_only=True)
+        facts = json.loads(state["progress"])
+        settings = facts["config"]
+        parts = {
+            "hidden": tuple(settings["hidden"]),
+            "draw": DrawConfig(**settings["draw"]),
+            "control": ControlConfig(**settings["control"]),
+        }
+        progress = Progress(**facts | {"config": TrainConfig(**settings | parts)})
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read ({type(error).__name__}): it is damaged or of another version; start a new training."
+        ) from error
+    return progress, state
+
+
+def restore(model: "PPO", state: dict[str, Any]) -> None:
+    """Put weights, optimizer and counters back into a model built with the same settings."""
+    model.policy.load_state_dict(state["policy"])
+    model.policy.optimizer.load_state_dict(state["optimizer"])
+    model.num_timesteps = state["num_timesteps"]
+
+
+def check_same(saved: Progress, config: TrainConfig, tasks: list[str]) -> None:
+    """Refuse, by name, settings and tasks other than those that the training began with."""
+    if tasks != saved.tasks:
+        raise ValueError(
+            f"The training was started on tasks {saved.tasks or 'built in'}, not {tasks or 'those built in'}: "
+            f"leave the tasks as they were, or start a new training."
+        )
+    for name, value in _flat(asdict(config)).items():
+        was = _flat(asdict(saved.config))[name]
+        if value != was:
+            raise ValueError(
+                f"The training was started with {name}={was}, not {value}: leave it as it was, or start a new training."
+            )
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
