@@ -9,15 +9,14 @@ import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from rl_lr.config import ControlConfig, DrawConfig, TrainConfig
 from rl_lr.policy import write_atomically
-
-if TYPE_CHECKING:
-    from stable_baselines3 import PPO
 
 STATE_FILE = "training.pt"
 """Inside the folder of a training; tensors and plain types, loaded without running code."""
@@ -37,13 +36,12 @@ class Progress:
     """Time they took."""
 
 
-def save(out: Path, model: "PPO", progress: Progress) -> None:
+def save(out: Path, progress: Progress, network: nn.Module, optimizer: Optimizer) -> None:
     """Write the state; the last good one stays until this one is complete on disk."""
     state = {
         "progress": json.dumps(asdict(progress)),
-        "policy": model.policy.state_dict(),
-        "optimizer": model.policy.optimizer.state_dict(),
-        "num_timesteps": model.num_timesteps,
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
     }
     stream = io.BytesIO()
     torch.save(state, stream)
@@ -51,7 +49,7 @@ def save(out: Path, model: "PPO", progress: Progress) -> None:
 
 
 def load(out: Path) -> tuple[Progress, dict[str, Any]]:
-    """The state in a folder.
+    """How far a training came, and its state: ``network`` and ``optimizer``.
 
     Raises:
         ValueError: if there is none, or it cannot be read.
@@ -74,13 +72,6 @@ def load(out: Path) -> tuple[Progress, dict[str, Any]]:
             f"{path} cannot be read ({type(error).__name__}): it is damaged or of another version; start a new training."
         ) from error
     return progress, state
-
-
-def restore(model: "PPO", state: dict[str, Any]) -> None:
-    """Put weights, optimizer and counters back into a model built with the same settings."""
-    model.policy.load_state_dict(state["policy"])
-    model.policy.optimizer.load_state_dict(state["optimizer"])
-    model.num_timesteps = state["num_timesteps"]
 
 
 def check_same(saved: Progress, config: TrainConfig, tasks: list[str]) -> None:

@@ -26,7 +26,7 @@ from rl_lr.config import ControlConfig, TrainConfig
 from rl_lr.envs.batched import BatchedLearningRateEnv
 from rl_lr.envs.sb3 import SB3VecEnv
 from rl_lr.policy import Policy, PolicyFileError, write_atomically
-from rl_lr.resume import Progress, check_same, load, restore, save
+from rl_lr.resume import Progress, check_same, load, save
 from rl_lr.reward import score
 from rl_lr.tasks import Family, Task, resolve
 from rl_lr.tasks.families import TRAINING, mixture
@@ -90,7 +90,9 @@ def train(
     model = _build(family, config, out, begun.iterations)
     policy = Policy.keep(config.control)
     if saved is not None:
-        restore(model, state)
+        model.policy.load_state_dict(state["network"])
+        model.policy.optimizer.load_state_dict(state["optimizer"])
+        model.num_timesteps = saved.iterations * config.runs * config.control.decision_count
         policy = Policy.load(_checkpoint(out, saved.iterations))
     validation = Validation(family, config.draw, config.control, seed=config.seed)
     figures: Figures = {}
@@ -124,7 +126,7 @@ def _keep(out: Path, model: PPO, policy: Policy, progress: Progress) -> None:
     """Write checkpoint and state; a disk that is full now may not be after the next iteration."""
     try:
         policy.save(_checkpoint(out, progress.iterations))
-        save(out, model, progress)
+        save(out, progress, model.policy, model.policy.optimizer)
     except (OSError, PolicyFileError) as error:
         warnings.warn(
             f"Iteration {progress.iterations} could not be saved in {out} ({error}): the last one that "
