@@ -45,7 +45,7 @@ def fold_constants(module: GraphModule) -> None:
 def _constant(node: Node, known: dict[Node, tuple[Tensor, bool]]) -> tuple[Tensor, bool] | None:
     """The value of a node that is the same at every call, and whether its content may change."""
     operation: Any = node.target
-    if not isinstance(operation, torch._ops.OpOverload) or not isinstance(node.meta.get("val"), Tensor):
+    if not _is_operation(node) or not isinstance(node.meta.get("val"), Tensor):
         return None
     if operation._schema.is_mutable or torch.Tag.nondeterministic_seeded in operation.tags:
         return None
@@ -85,7 +85,7 @@ def work_in_place(module: GraphModule) -> None:
 def _in_place(graph: Graph, node: Node, last_use: Any, now: int) -> Node | None:
     """The node's twin that writes its first argument, if there is one and the argument is free."""
     operation: Any = node.target
-    if node.op != "call_function" or not isinstance(operation, torch._ops.OpOverload) or node.kwargs:
+    if not _is_operation(node) or node.kwargs:
         return None
     packet = getattr(_aten, operation._schema.name.removeprefix("aten::") + "_", None)
     twin = getattr(packet, operation._overloadname, None)
@@ -120,9 +120,13 @@ def _value_count(node: Node) -> int:
     return value.numel() if isinstance(value, Tensor) else -1
 
 
+def _is_operation(node: Node) -> bool:
+    return node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload)
+
+
 def _is_view(node: Node) -> bool:
     operation: Any = node.target
-    if node.op != "call_function" or not isinstance(operation, torch._ops.OpOverload):
+    if not _is_operation(node):
         return False
     aliased = any(argument.alias_info is not None for argument in operation._schema.arguments)
     return operation in _UNMARKED_VIEWS or (aliased and not operation._schema.is_mutable)
@@ -138,11 +142,7 @@ def _root(node: Node) -> Node:
 def _writes(node: Node) -> bool:
     """Whether the node changes its first argument and returns it."""
     operation: Any = node.target
-    return (
-        node.op == "call_function"
-        and isinstance(operation, torch._ops.OpOverload)
-        and operation._schema.is_mutable
-    )
+    return _is_operation(node) and bool(operation._schema.is_mutable)
 
 
 def _mutated(graph: Graph) -> set[Node]:

@@ -68,32 +68,20 @@ def train(
     Raises:
         ValueError: if there is no task, or nothing to resume, or something else than that.
     """
-    out = Path(out)
-    saved, state = load(out) if resume else (None, {})
-    if saved is not None:
-        config, tasks = config or saved.config, tasks or saved.tasks or None
-        check_same(saved, config, [_name_of(task) for task in tasks or ()])
-    config = config or TrainConfig()
-    families = TRAINING if tasks is None else tuple((resolve(task), 1.0) for task in tasks)
-    if not families:
-        raise ValueError(
-            "No task to train on: name at least one, or leave tasks out for the built-in families."
-        )
-
-    def family(rng: np.random.Generator) -> Task:
-        return mixture(rng, families)
-
+    out, state = Path(out), None
+    begun = Progress(config or TrainConfig(), _names(tasks), iterations=0, minutes=0.0)
+    if resume:
+        begun, state = load(out)
+        tasks = tasks or begun.tasks or None
+        check_same(begun, config or begun.config, _names(tasks))
+    config, family = begun.config, _family(tasks)
     out.mkdir(parents=True, exist_ok=True)
     origin = _origin(config, tasks)
-    begun = saved or Progress(config, [_name_of(task) for task in tasks or ()], iterations=0, minutes=0.0)
     start = time.monotonic() - 60 * begun.minutes
-    model = _build(family, config, out, begun.iterations)
-    policy = Policy.keep(config.control)
-    if saved is not None:
-        model.policy.load_state_dict(state["network"])
-        model.policy.optimizer.load_state_dict(state["optimizer"])
-        model.num_timesteps = saved.iterations * config.runs * config.control.decision_count
-        policy = Policy.load(_checkpoint(out, saved.iterations))
+    model, policy = _build(family, config, out, begun.iterations), Policy.keep(config.control)
+    if state is not None:
+        _restore(model, state, begun)
+        policy = Policy.load(_checkpoint(out, begun.iterations))
     validation = Validation(family, config.draw, config.control, seed=config.seed)
     figures: Figures = {}
     for done in range(begun.iterations + 1, config.iterations + 1):
@@ -118,6 +106,22 @@ def train(
     return policy
 
 
+def _family(tasks: "Sequence[str | Task | Family] | None") -> Family:
+    """What every group of runs draws its task from."""
+    families = TRAINING if tasks is None else tuple((resolve(task), 1.0) for task in tasks)
+    if not families:
+        raise ValueError(
+            "No task to train on: name at least one, or leave tasks out for the built-in families."
+        )
+    return lambda rng: mixture(rng, families)
+
+
+def _restore(model: PPO, state: dict[str, Any], begun: Progress) -> None:
+    model.policy.load_state_dict(state["network"])
+    model.policy.optimizer.load_state_dict(state["optimizer"])
+    model.num_timesteps = begun.iterations * begun.config.runs * begun.config.control.decision_count
+
+
 def _checkpoint(out: Path, iterations: int) -> Path:
     return out / "checkpoints" / f"{iterations:05d}"
 
@@ -135,6 +139,10 @@ def _keep(out: Path, model: PPO, policy: Policy, progress: Progress) -> None:
         )
 
 
+def _names(tasks: "Sequence[str | Task | Family] | None") -> list[str]:
+    return [_name_of(task) for task in tasks or ()]
+
+
 def _name_of(task: "str | Task | Family") -> str:
     if isinstance(task, str):
         return task
@@ -143,12 +151,11 @@ def _name_of(task: "str | Task | Family") -> str:
 
 def _origin(config: TrainConfig, tasks: "Sequence[str | Task | Family] | None") -> dict[str, Any]:
     """What is known of a policy before its training begins."""
-    names = [_name_of(task) for task in tasks or ()]
     return {
         "agent": "PPO (stable-baselines3)",
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
-        "tasks": names or "built-in training families",
+        "tasks": _names(tasks) or "built-in training families",
         "settings": asdict(config),
         "versions": {name: version(name) for name in ("rl-lr", "torch", "stable-baselines3")},
     }
