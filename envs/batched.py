@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.envs.spaces import action_space, observation_space
-from rl_lr.rollout import Rollout, draw, rollouts
+from rl_lr.rollout import Rollout, draw, split
 from rl_lr.tasks import Family, Task, resolve
 from rl_lr.tasks.families import mixture
 
@@ -72,15 +72,14 @@ class BatchedLearningRateEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32],
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Draw new groups.
 
-        Episode number n after ``reset(seed=s)`` depends on (s, n) alone, so that a training can
-        be taken up again at any episode: ``options={"episode": n}`` begins there. Of a list of
-        seeds the first counts.
+        Episode number n after ``reset(seed=s)`` depends on (s, n) alone. Of a list of seeds the
+        first counts.
         """
         if isinstance(seed, list):
             seed = seed[0] if seed else None
         super().reset(seed=seed)
         self._entropy = int(self.np_random.integers(2**31))
-        self._episode = int((options or {}).get("episode", 0))
+        self._episode = 0
         self._begin()
         return self._observe(), {}
 
@@ -109,7 +108,11 @@ class BatchedLearningRateEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32],
         count = self.num_envs // self.group_size
         rng = np.random.default_rng([self._entropy, self._episode])
         draws = [draw(self._family, self.group_size, rng, self.config) for _ in range(count)]
-        self._parts = [part for drawn in draws for part in rollouts(drawn, self.control, self._device)]
+        self._parts = [
+            Rollout(part, self.control, self._device)
+            for drawn in draws
+            for part in split(drawn, self._device)
+        ]
         self._episode += 1
 
     def _observe(self) -> NDArray[np.float32]:

@@ -3,13 +3,14 @@
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jsonargparse import auto_cli, set_parsing_settings
 from rich.console import Console
 
 from rl_lr.config import TrainConfig
+from rl_lr.workers import Local, Processes, RayCluster, WorkerError, Workers
 
 _DEFAULT = TrainConfig()
 
@@ -19,6 +20,9 @@ def train_command(
     task: list[str] | None = None,
     settings: TrainConfig = _DEFAULT,
     resume: Path | None = None,
+    engine: Literal["local", "processes", "ray"] = "local",
+    workers: int | None = None,
+    address: str | None = None,
 ) -> None:
     """Train a policy with PPO and export it, or go on with a training that was interrupted.
 
@@ -27,6 +31,9 @@ def train_command(
         task: Names of tasks on real data to train on; left out, the built-in families.
         settings: Sizes, seeds and PPO's settings.
         resume: Folder of the training to go on with, instead of out; its tasks and settings stay.
+        engine: Where runs are played: in this process, in several, or on a Ray cluster. The policy is the same.
+        workers: Processes, or episodes under way at once on the cluster; left out, one per core.
+        address: Of the Ray cluster, host:port, or auto; left out, Ray is started on this machine.
     """
     from rl_lr.progress import training_progress
     from rl_lr.resume import load
@@ -38,9 +45,10 @@ def train_command(
     assert folder is not None
     config = None if resume and settings == _DEFAULT else settings
     total = (config or load(folder)[0].config).iterations
+    where = _workers(engine, workers, address)
     console, interrupted = Console(), _interrupts()
     with training_progress(console, iterations=total) as progress:
-        policy = train(folder, task, config, progress, lambda: bool(interrupted), resume is not None)
+        policy = train(folder, task, config, progress, lambda: bool(interrupted), resume is not None, where)
     done = policy.provenance["iterations"]
     if done < total:
         console.print(
@@ -50,6 +58,23 @@ def train_command(
     console.print(
         f"Policy: {folder}\ntensorboard --logdir {folder / 'tensorboard'}", highlight=False, soft_wrap=True
     )
+
+
+def _workers(engine: str, count: int | None, address: str | None) -> Workers:
+    """Where episodes are played; refuses what the engine has no use for."""
+    if address is not None and engine != "ray":
+        raise ValueError(
+            f"--address names a Ray cluster: give --engine ray too, or leave it out, not {engine}."
+        )
+    if engine == "ray":
+        return RayCluster(count, address)
+    if engine == "processes":
+        return Processes(count)
+    if count not in (None, 1):
+        raise ValueError(
+            f"--workers {count} needs --engine processes or ray: the local engine is one process."
+        )
+    return Local()
 
 
 def _interrupts() -> list[int]:
@@ -97,7 +122,7 @@ def main() -> None:
     commands: dict[str, Any] = {"train": train_command, "demo": demo_command, "bench": bench_command}
     try:
         auto_cli(commands, as_positional=False)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, MemoryError, WorkerError) as error:
         fail(error)
     except KeyboardInterrupt:
         fail("interrupted")

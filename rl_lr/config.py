@@ -98,6 +98,14 @@ class TrainConfig:
     control: ControlConfig = field(default_factory=ControlConfig)
     """Constants of the control law."""
 
+    def __post_init__(self) -> None:
+        """Refuse what no training could be made of."""
+        if self.groups < 1 or self.group_size < 2:
+            raise ValueError(
+                f"TrainConfig.groups is {self.groups} and group_size {self.group_size}: give at least one group, "
+                f"of at least two runs, which are paid by their standing among each other."
+            )
+
     @property
     def runs(self) -> int:
         """Runs in one iteration."""

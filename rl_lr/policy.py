@@ -91,13 +91,17 @@ class Policy:
 
     def act(self, signals: Tensor) -> Tensor:
         """Actions in [-1, 1], ``[runs]`` float32, for signals ``[runs, NUM_SIGNALS]``."""
+        return self.mean(signals).clamp(-1.0, 1.0)
+
+    def mean(self, signals: Tensor) -> Tensor:
+        """Actions before they are clipped: around these, training explores."""
         x = signals.float()
         with torch.no_grad():
             for weight, bias in self.layers[:-1]:
                 x = torch.tanh(x @ weight.to(x.device).mT + bias.to(x.device))
             weight, bias = self.layers[-1]
             x = x @ weight.to(x.device).mT + bias.to(x.device)
-        return x.squeeze(-1).clamp(-1.0, 1.0)
+        return x.squeeze(-1)
 
     def save(self, folder: "str | os.PathLike[str]") -> Path:
         """Write the policy into ``folder``; on failure the files already there stay whole.

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from rl_lr.training import Figures, Report
+from rl_lr.learner import Figures
+from rl_lr.training import Report
 
 
 @contextmanager

@@ -51,3 +51,24 @@ def relative_score(loss: Tensor, initial: Tensor) -> Tensor:
     way = (initial - best).clamp_min(1e-3 * initial.abs())
     ratio = ((loss - best) / way).nan_to_num(WORST, WORST, WORST).clamp(0.0, WORST)
     return (ratio + RELATIVE_FLOOR).log()
+
+
+def paired_rewards(rewards: Tensor, final: Tensor, initial: Tensor) -> Tensor:
+    """Rewards that pay each run by its standing within its group, which shares a task.
+
+    The last reward settles the account with :func:`relative_score` instead of :func:`score`, and
+    of every reward the mean of the others' at the same decision is taken off. The others hardly
+    depend on this run's actions, so how hard the task is drops out of what a critic must learn.
+
+    Args:
+        rewards: drops of :func:`score`, ``[decisions, runs]``; at least two runs.
+        final: loss of each run at its end, ``[runs]``.
+        initial: loss of its initial weights, ``[runs]``.
+
+    >>> paired_rewards(torch.zeros(1, 2), torch.tensor([1.0, 2.0]), torch.tensor([2.0, 2.0])).round(decimals=1)
+    tensor([[ 3.9, -3.9]])
+    """
+    settled = score(final, initial) - relative_score(final, initial)
+    rewards = torch.cat((rewards[:-1], rewards[-1:] + settled))
+    others = (rewards.sum(dim=1, keepdim=True) - rewards) / (rewards.shape[1] - 1)
+    return rewards - others

@@ -30,6 +30,16 @@ class Draw:
     schedule: BaseSchedule = "cosine"
     """Base schedule."""
 
+    @property
+    def runs(self) -> int:
+        """How many."""
+        return len(self.seeds)
+
+    def parts(self, size: int) -> "list[Draw]":
+        """The same runs in parts of ``size``, the last one perhaps smaller."""
+        slices = [slice(start, start + size) for start in range(0, self.runs, size)]
+        return [replace(self, seeds=self.seeds[s], base_lrs=self.base_lrs[s]) for s in slices]
+
 
 _CACHE = 8 * 2**20  # bytes that a processor's cache holds for one core
 _SMALLEST_PART = 16  # fewer runs than this cost more per run than a missed cache
@@ -56,24 +66,19 @@ def draw(family: Family, runs: int, rng: np.random.Generator, config: DrawConfig
 
 def part_size(drawn: Draw, device: torch.device | str = "cpu") -> int:
     """How many of a draw's runs are best stepped together: as many as a processor's cache holds."""
-    runs = len(drawn.seeds)
+    runs = drawn.runs
     if torch.device(device).type != "cpu" or runs <= _SMALLEST_PART:
         return runs
     largest = max(_SMALLEST_PART, _CACHE // bytes_per_run(drawn.task))
     return math.ceil(runs / math.ceil(runs / largest))  # parts of equal size
 
 
-def rollouts(
-    drawn: Draw, config: ControlConfig | None = None, device: torch.device | str = "cpu"
-) -> list["Rollout"]:
+def split(drawn: Draw, device: torch.device | str = "cpu") -> list[Draw]:
     """The runs of a draw in parts of :func:`part_size`; on an accelerator in one.
 
     Each part goes from decision to decision by itself, so that its tensors stay in the cache.
     """
-    size = part_size(drawn, device)
-    parts = [slice(start, start + size) for start in range(0, len(drawn.seeds), size)]
-    draws = [replace(drawn, seeds=drawn.seeds[p], base_lrs=drawn.base_lrs[p]) for p in parts]
-    return [Rollout(part, config, device) for part in draws]
+    return drawn.parts(part_size(drawn, device))
 
 
 class Rollout:

@@ -2,16 +2,14 @@
 
 import math
 from dataclasses import replace
+from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from rl_lr.config import ControlConfig, DrawConfig
+from rl_lr.episodes import VALIDATION, Plan, Trial, final_scores
 from rl_lr.policy import Policy
-from rl_lr.reward import score
-from rl_lr.rollout import Draw, Rollout, draw
-from rl_lr.tasks.task import Family
+from rl_lr.workers.protocol import Workers
 
 _BINS = ((-math.inf, -3.0, "x0.01"), (-3.0, 3.0, "x1"), (3.0, math.inf, "x100"))  # log factor, nats
 
@@ -20,27 +18,13 @@ class Validation:
     """The same runs under every policy, against the base schedule at the same rate and at its best.
 
     Args:
-        family: what the tasks are drawn from.
-        draw_config: how runs are drawn.
-        control: constants of the control law.
-        seed: of the draws.
+        plan: how runs are drawn; ``group_size`` base rates form the grid of the reference.
+        workers: started on this plan.
         groups: number of tasks.
-        group_size: runs of each, whose base rates form the grid of the reference.
     """
 
-    def __init__(
-        self,
-        family: Family,
-        draw_config: DrawConfig,
-        control: ControlConfig,
-        seed: int = 0,
-        groups: int = 10,
-        group_size: int = 24,
-    ) -> None:
-        rng = np.random.default_rng([seed, 2**20])  # no iteration reaches this number
-        self._draws = [draw(family, group_size, rng, draw_config) for _ in range(groups)]
-        self._unguarded = replace(control, guard_ratio=math.inf)
-        self._base: list[Tensor] | None = None
+    def __init__(self, plan: Plan, workers: Workers, groups: int = 15) -> None:
+        self._plan, self._workers, self._groups = plan, workers, range(groups)
 
     def measure(self, policy: Policy) -> dict[str, float]:
         """Mean figures in nats of the score, lower is better.
@@ -49,30 +33,30 @@ class Validation:
         ``regret_to_best_rate`` with the best rate of its group (a grid as large as the group);
         the latter also by the factor that the base rate is off by.
         """
-        if self._base is None:
-            keep = Policy.keep(self._unguarded)
-            self._base = [final_scores(drawn, keep) for drawn in self._draws]
-        own = [final_scores(drawn, policy) for drawn in self._draws]
-        same = torch.cat([mine - base for mine, base in zip(own, self._base, strict=True)])
-        best = torch.cat([mine - base.min() for mine, base in zip(own, self._base, strict=True)])
-        factor = torch.cat(
-            [torch.tensor(d.base_lrs).log() - math.log(d.task.optimizer.lr) for d in self._draws]
-        )
+        own = self._scores(policy)
+        best = own - self._base.amin(dim=1, keepdim=True)
         figures = {
-            "regret_to_same_rate": float(same.mean()),
+            "regret_to_same_rate": float((own - self._base).mean()),
             "regret_to_best_rate": float(best.mean()),
             "regret_to_best_rate_median": float(best.median()),
         }
         for low, high, name in _BINS:
-            inside = (factor >= low) & (factor < high)
+            inside = (self._factor >= low) & (self._factor < high)
             figures[f"regret_to_best_rate_{name}"] = float(best[inside].mean())
         return figures
 
+    @cached_property
+    def _base(self) -> Tensor:
+        """Scores under the base schedule alone, ``[groups, runs]``."""
+        return self._scores(Policy.keep(replace(self._plan.control, guard_ratio=math.inf)))
 
-def final_scores(drawn: Draw, policy: Policy) -> Tensor:
-    """Score of every run of a draw at its end, under a policy, ``[runs]``."""
-    rollout = Rollout(drawn, policy.control)
-    while not rollout.done:
-        rollout.advance(policy.act(rollout.signals()))
-    assert rollout.final_loss is not None
-    return score(rollout.final_loss, rollout.initial_loss)
+    @cached_property
+    def _factor(self) -> Tensor:
+        """Log factor by which each base rate is off, ``[groups, runs]``."""
+        draws = [self._plan.group(VALIDATION, group)[0] for group in self._groups]
+        return torch.stack([torch.tensor(d.base_lrs).log() - math.log(d.task.optimizer.lr) for d in draws])
+
+    def _scores(self, policy: Policy) -> Tensor:
+        """``[groups, runs]``."""
+        trials = [Trial(policy, group) for group in self._groups]
+        return torch.stack([torch.from_numpy(s) for s in self._workers.map(final_scores, trials)])

@@ -41,6 +41,14 @@ def test_train_writes_a_policy_and_prints_where(
     [
         (["train", "--out", "{tmp}/x", "--task", '["mnist"]', *TINY], "no task 'mnist'"),
         (["train", "--out", "{tmp}/file/x", *TINY], "Not a directory"),
+        (["train", "--out", "{tmp}/x", "--workers", "2", *TINY], "needs --engine processes or ray"),
+        (["train", "--out", "{tmp}/x", "--engine", "processes", "--workers", "0", *TINY], "workers is 0"),
+        (["train", "--out", "{tmp}/x", "--address", "a:1", *TINY], "give --engine ray too"),
+        (
+            ["train", "--out", "{tmp}/x", "--engine", "ray", "--address", "a.invalid:1", *TINY],
+            "no Ray cluster",
+        ),
+        (["train", "--out", "{tmp}/x", *TINY, "--settings.group_size=1"], "at least two runs"),
         (["bench", "--repetitions", "1"], "a spread needs at least 2"),
     ],
 )
@@ -59,3 +67,4 @@ def test_bad_input_ends_in_one_line_and_code_2(
     assert reason in error
     assert "Traceback" not in error
     assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "x").exists()

@@ -78,16 +78,6 @@ def test_same_seed_same_episode_bit_for_bit_and_another_seed_another() -> None:
     assert not np.array_equal(episode(3), episode(4))
 
 
-def test_an_episode_can_be_taken_up_by_its_number() -> None:
-    env, later = batched(), batched()
-    env.reset(seed=7)
-    for _ in range(56):
-        observation, *_ = env.step(np.zeros((8, 1), np.float32))
-    assert np.array_equal(observation, later.reset(seed=7, options={"episode": 1})[0])
-    step = np.full((8, 1), 0.5, np.float32)
-    assert np.array_equal(env.step(step)[0], later.step(step)[0])
-
-
 def test_batched_env_is_what_make_vec_makes_and_resets_within_the_last_step() -> None:
     env = gym.make_vec(
         ENV_ID, num_envs=4, vectorization_mode="vector_entry_point", task="digits-linear", config=SHORT
@@ -116,16 +106,6 @@ def test_every_extreme_action_gives_finite_observations_and_rewards() -> None:
         assert np.isfinite(reward).all()
 
 
-def test_paired_rewards_sum_to_zero_within_a_group() -> None:
-    env = SB3VecEnv(batched(), paired=True)
-    env.seed(0)
-    env.reset()
-    for _ in range(5):
-        _, reward, _, _ = env.step(np.random.default_rng(0).uniform(-1, 1, (8, 1)).astype(np.float32))
-    np.testing.assert_allclose(reward.reshape(2, 4).sum(axis=1), 0.0, atol=1e-5)
-    assert np.abs(reward).max() > 0
-
-
 def test_sb3_adapter_hands_over_the_last_observation() -> None:
     env = SB3VecEnv(batched())
     env.reset()
@@ -145,7 +125,6 @@ def test_sb3_adapter_hands_over_the_last_observation() -> None:
         (lambda: LearningRateEnv("cifar"), "no task 'cifar'"),
         (lambda: LearningRateEnv(3), "A task has name, optimizer"),  # type: ignore[arg-type]
         (lambda: BatchedLearningRateEnv(2, quadratic, config=DrawConfig(20, 30)), "min_steps=20 is shorter"),
-        (lambda: SB3VecEnv(batched(4, 1), paired=True), "at least two runs"),
     ],
 )
 def test_bad_settings_are_refused_in_one_sentence(make: Any, reason: str) -> None:

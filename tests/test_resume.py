@@ -31,7 +31,7 @@ TINY = TrainConfig(
 )
 TRAIN = [sys.executable, "-c", "from rl_lr.cli import main; main()", "train"]
 WORDS = [
-    "--settings.iterations=4",
+    "--settings.iterations=8",
     "--settings.groups=1",
     "--settings.group_size=8",
     "--settings.minibatch=224",
@@ -78,35 +78,44 @@ def test_what_a_crash_left_of_an_unfinished_iteration_is_hidden(tmp_path: Path) 
     assert (tmp_path / STATE_FILE).read_bytes() != older
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.5])
-def test_a_training_killed_at_any_moment_ends_with_the_same_bits(tmp_path: Path, delay: float) -> None:
-    task = ["--task", '["digits-linear"]', *WORDS]
-    with subprocess.Popen(
-        [*TRAIN, "--out", str(tmp_path / "killed"), *task], stdout=subprocess.DEVNULL
-    ) as run:
-        while not (tmp_path / "killed" / STATE_FILE).exists() and run.poll() is None:
-            time.sleep(0.01)
-        time.sleep(delay)
-        run.send_signal(signal.SIGKILL)
-    resumed = subprocess.run(
-        [*TRAIN, "--resume", str(tmp_path / "killed")], check=False, capture_output=True, text=True
-    )
-    assert resumed.returncode == 0, resumed.stderr
-    whole = subprocess.run(
-        [*TRAIN, "--out", str(tmp_path / "whole"), *task], check=False, capture_output=True
-    )
-    assert whole.returncode == 0
+@pytest.mark.parametrize("engine", ["local", "processes"])
+def test_a_training_killed_again_and_again_ends_with_the_same_bits(tmp_path: Path, engine: str) -> None:
+    task, where = ["--task", '["digits-linear"]', *WORDS], ["--engine", engine]
+    state, delays = tmp_path / "killed" / STATE_FILE, [0.0, 0.05, 0.15, 0.4, 0.8]
+    words = ["--out", str(tmp_path / "killed"), *task]
+    for delay in delays:
+        before = last_change(state)
+        with subprocess.Popen([*TRAIN, *words, *where], stdout=subprocess.DEVNULL) as run:
+            while last_change(state) == before and run.poll() is None:
+                time.sleep(0.005)
+            time.sleep(delay)
+            run.send_signal(signal.SIGKILL)
+        words = ["--resume", str(tmp_path / "killed")]
+    for last in (words, ["--out", str(tmp_path / "whole"), *task]):
+        ended = subprocess.run([*TRAIN, *last], check=False, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
     assert_same_weights(Policy.load(tmp_path / "killed"), Policy.load(tmp_path / "whole"))
+    steps = [step for step, _ in curve(tmp_path / "killed", "rollout/return")]
+    assert steps == list(range(1, 9))
 
 
-def test_ctrl_c_finishes_the_iteration_and_says_how_to_go_on(tmp_path: Path) -> None:
-    words = [*WORDS, "--settings.iterations=1000", "--task", '["digits-linear"]']
+def last_change(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
+@pytest.mark.parametrize("engine", ["local", "processes", "ray"])
+def test_ctrl_c_finishes_the_iteration_and_says_how_to_go_on(tmp_path: Path, engine: str) -> None:
+    words = [*WORDS, "--engine", engine, "--settings.iterations=1000", "--task", '["digits-linear"]']
     with subprocess.Popen(
-        [*TRAIN, "--out", str(tmp_path), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*TRAIN, "--out", str(tmp_path), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as run:
         while not (tmp_path / STATE_FILE).exists() and run.poll() is None:
             time.sleep(0.01)
-        run.send_signal(signal.SIGINT)
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the workers too
         out, error = run.communicate(timeout=120)
     assert run.returncode == 0, error
     assert "finishing this iteration first" in error

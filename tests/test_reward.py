@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl_lr.reward import FLOOR, WORST, relative_score, score
+from rl_lr.reward import FLOOR, WORST, paired_rewards, relative_score, score
 
 WORST_SCORE = math.log(WORST + FLOOR)
 
@@ -62,3 +62,17 @@ def test_relative_score_ranks_a_group_and_forgives_nobody_a_lost_run() -> None:
 def test_relative_score_of_a_group_that_got_nowhere_is_finite() -> None:
     assert relative_score(torch.full((1, 3), 5.0), torch.full((1, 3), 2.0)).isfinite().all()
     assert relative_score(torch.full((1, 3), float("nan")), torch.full((1, 3), 2.0)).isfinite().all()
+
+
+def test_paired_rewards_sum_to_zero_at_every_decision_and_add_up_to_the_relative_standing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    initial = torch.full((4,), 2.0).double()
+    final = torch.tensor([0.5, 1.0, 1.5, math.nan]).double()
+    rewards = torch.randn(3, 4, generator=generator).double()
+    rewards += (
+        score(initial, initial) - score(final, initial) - rewards.sum(dim=0)
+    ) / 3  # as a rollout's sum
+    paired = paired_rewards(rewards, final, initial)
+    torch.testing.assert_close(paired.sum(dim=1), torch.zeros(3).double())
+    standing = score(initial, initial) - relative_score(final, initial)
+    torch.testing.assert_close(paired.sum(dim=0), (standing - standing.mean()) * 4 / 3)

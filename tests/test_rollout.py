@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from rl_lr.config import DrawConfig
-from rl_lr.rollout import Draw, Rollout, draw, rollouts
+from rl_lr.rollout import Draw, Rollout, draw, split
 from rl_lr.tasks import real_task
 from rl_lr.tasks.families import quadratic
 
@@ -18,7 +18,7 @@ def test_base_rates_are_spread_evenly_over_the_whole_range() -> None:
 def test_runs_too_many_for_the_cache_are_stepped_in_equal_parts_and_stay_what_they_were() -> None:
     task = real_task("source-transformer")
     drawn = Draw(task, tuple(range(40)), tuple(1e-3 * 1.1**k for k in range(40)), 60)
-    whole, parts = Rollout(drawn), rollouts(drawn)
+    whole, parts = Rollout(drawn), [Rollout(part) for part in split(drawn)]
     assert [part.engine.runs for part in parts] == [14, 14, 12]
     assert [seed for part in parts for seed in part.draw.seeds] == list(range(40))
     for _ in range(5):
@@ -31,4 +31,4 @@ def test_runs_too_many_for_the_cache_are_stepped_in_equal_parts_and_stay_what_th
 
 def test_small_groups_are_stepped_as_one() -> None:
     drawn = Draw(real_task("digits-linear"), tuple(range(40)), (1e-3,) * 40, 60)
-    assert len(rollouts(drawn)) == 1
+    assert split(drawn) == [drawn]

@@ -6,19 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rl_lr
 from rl_lr.config import ControlConfig, DrawConfig, TrainConfig
-from rl_lr.envs import BatchedLearningRateEnv
-from rl_lr.envs.sb3 import SB3VecEnv
+from rl_lr.episodes import Plan, Trial, final_scores
+from rl_lr.learner import Figures, Learner
 from rl_lr.policy import Policy
-from rl_lr.rollout import draw
 from rl_lr.signals import NUM_SIGNALS
 from rl_lr.tasks.families import quadratic
-from rl_lr.training import Figures, export_policy
-from rl_lr.validation import Validation, final_scores
+from rl_lr.validation import Validation
+from rl_lr.workers import Local
 
 TINY = TrainConfig(
     iterations=3,
@@ -80,34 +78,33 @@ def test_a_little_training_beats_doing_nothing_from_wrong_rates(tmp_path: Path) 
     assert policy.provenance["validation"]["regret_to_same_rate"] < -0.2
 
 
-def test_the_exported_policy_acts_as_sb3_predicts() -> None:
-    env = SB3VecEnv(BatchedLearningRateEnv(8, quadratic, 8, TINY.draw))
-    model = PPO("MlpPolicy", env, n_steps=8, batch_size=64, seed=0, device="cpu")
-    policy = export_policy(model, ControlConfig(), {}, "untrained")
+def test_the_exported_policy_acts_as_sb3_predicts(tmp_path: Path) -> None:
+    learner = Learner(TINY, tmp_path)
+    policy = learner.policy({}, "untrained")
     observation = np.random.default_rng(0).normal(size=(32, NUM_SIGNALS)).astype(np.float32)
-    predicted, _ = model.predict(observation, deterministic=True)
+    predicted, _ = learner.model.predict(observation, deterministic=True)
     np.testing.assert_allclose(
         policy.act(torch.from_numpy(observation)).numpy(), predicted[:, 0], rtol=0, atol=1e-6
     )
 
 
 def test_validation_finds_no_regret_in_the_base_schedule_itself() -> None:
-    validation = Validation(
-        quadratic, TINY.draw, ControlConfig(guard_ratio=float("inf")), groups=2, group_size=6
-    )
-    figures = validation.measure(Policy.keep(ControlConfig(guard_ratio=float("inf"))))
+    unguarded = ControlConfig(guard_ratio=float("inf"))
+    plan, workers = Plan(((quadratic, 1.0),), TINY.draw, unguarded, group_size=6, seed=0), Local()
+    workers.start(plan)
+    figures = Validation(plan, workers, groups=2).measure(Policy.keep(unguarded))
     assert figures["regret_to_same_rate"] == 0.0
     assert figures["regret_to_best_rate"] > 0.0
 
 
 def test_shipped_policy_beats_the_base_schedule_on_fresh_tasks_of_its_families() -> None:
     policy, gains = Policy.load("default"), []
-    for seed in range(3):
-        drawn = draw(
-            quadratic, 12, np.random.default_rng([seed, 99]), DrawConfig(min_steps=250, max_steps=300)
+    plan = Plan(((quadratic, 1.0),), DrawConfig(250, 300), policy.control, group_size=12, seed=99)
+    for group in range(3):
+        gains.append(
+            final_scores(plan, Trial(Policy.keep(), group)) - final_scores(plan, Trial(policy, group))
         )
-        gains.append(final_scores(drawn, Policy.keep()) - final_scores(drawn, policy))
-    assert torch.cat(gains).mean() > 0.2
+    assert np.concatenate(gains).mean() > 0.2
 
 
 def test_shipped_policy_says_how_it_was_trained_and_measured() -> None:

@@ -11,7 +11,7 @@ from rl_lr.engine import Engine, bytes_per_run
 from rl_lr.graph import products
 from rl_lr.optimizers import OptimizerSpec
 from rl_lr.policy import Policy
-from rl_lr.rollout import Draw, Rollout, part_size, rollouts
+from rl_lr.rollout import Draw, Rollout, part_size, split
 from rl_lr.tasks.networks import Transformer, convnet
 from rl_lr.tasks.tensors import TensorTask, cross_entropy, next_token
 
@@ -101,7 +101,8 @@ def whole_runs(load: Workload, repetitions: int) -> Ratio:
     keep = Policy.keep()
 
     def stacked() -> float:
-        parts = rollouts(Draw(task, tuple(range(runs)), (task.optimizer.lr,) * runs, steps))
+        drawn = Draw(task, tuple(range(runs)), (task.optimizer.lr,) * runs, steps)
+        parts = [Rollout(part) for part in split(drawn)]
 
         def run() -> None:
             while not parts[0].done:

@@ -1,10 +1,40 @@
 """Tasks: what is trained. The protocol, families that train the policy, and real data."""
 
+from dataclasses import dataclass
+
+import numpy as np
+
 from rl_lr.tasks.real import REAL, real_task
 from rl_lr.tasks.task import Family, Task
 from rl_lr.tasks.tensors import TensorTask
 
-__all__ = ["REAL", "Family", "Task", "TensorTask", "real_task", "resolve"]
+__all__ = ["REAL", "Family", "Task", "TensorTask", "name_of", "real_task", "resolve"]
+
+
+@dataclass(frozen=True)
+class Always:
+    """The family of a single task."""
+
+    task: Task
+    """What every draw gives."""
+
+    def __call__(self, rng: np.random.Generator) -> Task:
+        """The task, whatever the generator."""
+        return self.task
+
+
+def name_of(task: "str | Task | Family") -> str:
+    """What a person would call it.
+
+    >>> from rl_lr.tasks.families import quadratic
+    >>> name_of(quadratic), name_of("digits-mlp"), name_of(resolve("digits-mlp"))
+    ('quadratic', 'digits-mlp', 'digits-mlp')
+    """
+    if isinstance(task, str):
+        return task
+    if isinstance(task, Always):
+        task = task.task
+    return str(getattr(task, "name", getattr(task, "__name__", type(task).__name__)))
 
 
 def resolve(task: "str | Task | Family") -> Family:
@@ -15,10 +45,9 @@ def resolve(task: "str | Task | Family") -> Family:
         TypeError: for an object that is neither a task nor a function.
     """
     if isinstance(task, str):
-        fixed = real_task(task)
-        return lambda rng: fixed
+        return Always(real_task(task))
     if isinstance(task, Task):
-        return lambda rng: task
+        return Always(task)
     if callable(task):
         return task
     raise TypeError(

@@ -1,0 +1,181 @@
+"""Episodes: whole runs of a group, played anywhere to the same bits.
+
+What a worker returns is a pure function of a plan and an order, so it does not matter who plays
+an episode, when, or how often: merged in their order, episodes make the same training.
+"""
+
+import gc
+import random
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rl_lr.config import ControlConfig, DrawConfig
+from rl_lr.policy import Policy
+from rl_lr.reward import paired_rewards, score
+from rl_lr.rollout import Draw, Rollout, draw, split
+from rl_lr.tasks.families import Weighted, mixture
+
+Array = NDArray[np.float32]
+
+VALIDATION = 2**20
+"""Stands where an iteration's number would in the seeds of runs kept apart: none reaches it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all episodes of a training share."""
+
+    families: Weighted
+    """What tasks are drawn from."""
+    draw: DrawConfig
+    """How runs are drawn."""
+    control: ControlConfig
+    """Constants of the control law."""
+    group_size: int
+    """Runs of one task."""
+    seed: int
+    """Of everything drawn."""
+
+    def group(self, *place: int) -> tuple[Draw, np.random.Generator]:
+        """The group that belongs to a place in the training, and the generator that drew it."""
+        rng = np.random.default_rng([self.seed, *place])
+        drawn = draw(lambda rng: mixture(rng, self.families), self.group_size, rng, self.draw)
+        _seed_globals(int(rng.integers(2**31)))
+        return drawn, rng
+
+
+@dataclass(frozen=True)
+class Order:
+    """One episode: group number ``group`` of an iteration, under a policy that explores."""
+
+    policy: Policy
+    """Mean of the actions."""
+    std: float
+    """Standard deviation of the actions."""
+    iteration: int
+    """Iterations done before."""
+    group: int
+    """From 0."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What the learner learns from: a group from its first decision to its last."""
+
+    observations: Array
+    """[decisions, runs, NUM_SIGNALS]."""
+    actions: Array
+    """[decisions, runs], not clipped."""
+    rewards: Array
+    """[decisions, runs], :func:`rl_lr.reward.paired_rewards`."""
+    initial_loss: NDArray[np.float64]
+    """[runs]."""
+    final_loss: NDArray[np.float64]
+    """[runs]."""
+
+
+def play(plan: Plan, order: Order) -> Episode:
+    """Play an episode: actions are normal around the policy's, with noise from the group's generator."""
+    drawn, rng = plan.group(order.iteration, order.group)
+    shape = (plan.control.decision_count, plan.group_size)
+    noise = order.std * torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+    played = _explore(split(drawn), order.policy, plan.control, noise)
+    initial, final, observations, actions, rewards = (torch.cat(rows) for rows in zip(*played, strict=True))
+    return Episode(
+        observations.movedim(0, 1).numpy(),
+        actions.T.numpy(),
+        paired_rewards(rewards.T, final, initial).float().numpy(),
+        initial.numpy(),
+        final.numpy(),
+    )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One group of the runs kept apart from training, under a policy that does not explore."""
+
+    policy: Policy
+    """What acts, and its control constants."""
+    group: int
+    """From 0."""
+
+
+def final_scores(plan: Plan, trial: Trial) -> NDArray[np.float64]:
+    """Score of every run of a group at its end, ``[runs]``."""
+    drawn, _ = plan.group(VALIDATION, trial.group)
+    rollout = Rollout(drawn, trial.policy.control)
+    while not rollout.done:
+        rollout.advance(trial.policy.act(rollout.signals()))
+    assert rollout.final_loss is not None
+    return score(rollout.final_loss, rollout.initial_loss).numpy()
+
+
+def _explore(
+    parts: list[Draw], policy: Policy, control: ControlConfig, noise: Tensor
+) -> list[tuple[Tensor, ...]]:
+    """Initial and final losses, observations, actions and rewards of each part, ``[runs, ...]`` each.
+
+    Parts are played one after the other; one that does not fit into memory, in halves.
+    """
+    played = []
+    for part, own in zip(parts, noise.split([part.runs for part in parts], dim=1), strict=True):
+        columns = _explore_if_it_fits(part, policy, control, own)
+        if columns is not None:
+            played.append(columns)
+            continue
+        warnings.warn(
+            f"{part.runs} runs of task {part.task.name!r} do not fit into memory at once: they are played in halves, "
+            f"one after the other.",
+            stacklevel=3,
+        )
+        played += _explore(part.parts((part.runs + 1) // 2), policy, control, own)
+    return played
+
+
+def _explore_if_it_fits(
+    drawn: Draw, policy: Policy, control: ControlConfig, noise: Tensor
+) -> tuple[Tensor, ...] | None:
+    """None if memory does not suffice for these runs at once; on return it is free again."""
+    try:
+        return _explore_at_once(drawn, policy, control, noise)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        if drawn.runs == 1:
+            raise MemoryError(
+                f"A single run of task {drawn.task.name!r} does not fit into memory: make its network or batch smaller."
+            ) from error
+    return None
+
+
+def _explore_at_once(
+    drawn: Draw, policy: Policy, control: ControlConfig, noise: Tensor
+) -> tuple[Tensor, ...]:
+    gc.collect()  # traced graphs refer to themselves; the memory of the last ones is wanted now
+    rollout = Rollout(drawn, control)
+    observations, actions, rewards = [], [], []
+    for wiggle in noise:
+        observations.append(rollout.signals())
+        actions.append(policy.mean(observations[-1]) + wiggle)
+        rewards.append(rollout.advance(actions[-1]))
+    assert rollout.final_loss is not None
+    stacked = (torch.stack(rows, dim=1) for rows in (observations, actions, rewards))
+    return (rollout.initial_loss, rollout.final_loss, *stacked)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed; torch's own on the CPU is a RuntimeError like any other."""
+    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return known or "can't allocate memory" in str(error)
+
+
+def _seed_globals(seed: int) -> None:
+    """Networks with dropout, and tasks of users, draw from the global generators."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
