@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from jsonargparse import auto_cli, set_parsing_settings
 from rich.console import Console
 
 from rl_lr.config import TrainConfig
+from rl_lr.process import dedicate_process
 from rl_lr.workers import Local, Processes, RayCluster, WorkerError, Workers
 
 _DEFAULT = TrainConfig()
@@ -116,8 +116,8 @@ def bench_command(out: Path = Path("bench.json"), repetitions: int = 20) -> None
 
 
 def main() -> None:
-    """Run the command line, with one intra-op thread: more make small networks many times slower."""
-    torch.set_num_threads(1)
+    """Run the command line."""
+    dedicate_process()
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     commands: dict[str, Any] = {"train": train_command, "demo": demo_command, "bench": bench_command}
     try:

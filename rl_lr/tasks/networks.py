@@ -99,7 +99,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[..., length, width]`` → same."""
         *lead, length, width = x.shape
-        q, k, v = self.project(x).reshape(*lead, length, 3, self.heads, -1).movedim(-3, 0).transpose(-3, -2)
+        parts = self.project(x).chunk(3, dim=-1)
+        q, k, v = (part.reshape(*lead, length, self.heads, -1).transpose(-3, -2) for part in parts)
         scores = q @ k.transpose(-1, -2) / math.sqrt(width / self.heads)
         future = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
         mixed = scores.masked_fill(future, -math.inf).softmax(dim=-1) @ v
@@ -107,12 +108,19 @@ class Attention(nn.Module):
         return y
 
 
+def _embedding(vocabulary: int, width: int) -> nn.Embedding:
+    """Initialised as the linear layer of one-hot tokens would be: torch's own start is ten times larger."""
+    embed = nn.Embedding(vocabulary, width)
+    nn.init.uniform_(embed.weight, -(vocabulary**-0.5), vocabulary**-0.5)
+    return embed
+
+
 class Transformer(nn.Module):
     """Pre-norm causal transformer over tokens: ``[..., length]`` → ``[..., length, vocabulary]``."""
 
     def __init__(self, vocabulary: int, length: int, width: int, depth: int, heads: int = 2) -> None:
         super().__init__()
-        self.embed = nn.Linear(vocabulary, width, bias=False)
+        self.embed = _embedding(vocabulary, width)
         self.position = nn.Parameter(0.02 * torch.randn(length, width))
         blocks: list[nn.Module] = []
         for _ in range(depth):
@@ -123,12 +131,10 @@ class Transformer(nn.Module):
             ]
         self.blocks = nn.Sequential(*blocks, nn.LayerNorm(width))
         self.head = nn.Linear(width, vocabulary)
-        self.vocabulary = vocabulary
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of the token after each position."""
-        one_hot = nn.functional.one_hot(tokens, self.vocabulary).to(self.position.dtype)
-        logits: Tensor = self.head(self.blocks(self.embed(one_hot) + self.position))
+        logits: Tensor = self.head(self.blocks(self.embed(tokens) + self.position))
         return logits
 
 
@@ -137,15 +143,14 @@ class Recurrent(nn.Module):
 
     def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()
-        self.embed = nn.Linear(vocabulary, 2 * width)
-        self.recur = nn.Linear(width, 2 * width, bias=False)
+        self.embed = _embedding(vocabulary, 2 * width)
+        self.recur = nn.Linear(width, 2 * width)
         self.head = nn.Linear(width, vocabulary)
-        self.vocabulary, self.width = vocabulary, width
+        self.width = width
 
     def forward(self, tokens: Tensor) -> Tensor:
         """``[..., length]`` → logits ``[..., length, vocabulary]``."""
-        one_hot = nn.functional.one_hot(tokens, self.vocabulary).to(self.recur.weight.dtype)
-        inputs = self.embed(one_hot)
+        inputs = self.embed(tokens)
         state = torch.zeros_like(inputs[..., 0, : self.width])
         states = []
         for position in range(tokens.shape[-1]):

@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import Any
 
 import cloudpickle
-import torch
 
 from rl_lr.episodes import Plan
+from rl_lr.process import dedicate_process
 from rl_lr.tasks import name_of
 
 
@@ -48,7 +48,7 @@ def pack_order(function: Callable[..., Any], order: object) -> bytes:
 
 def carry_out(plan: bytes, parcel: bytes) -> bytes:
     """In the worker: carry out an order, and pack the reply."""
-    torch.set_num_threads(1)  # this process does nothing else
+    dedicate_process()
     function, order = pickle.loads(parcel)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
