@@ -27,7 +27,7 @@ def assert_same(function: Callable[..., Tensor], *inputs: Tensor) -> list[object
     return operations(graph)
 
 
-@pytest.mark.parametrize("shift", [0.0, 100.0])
+@pytest.mark.parametrize("shift", [0.0, 3.0])
 def test_layer_norm_and_its_gradient_by_plain_sums(shift: float) -> None:
     def loss(x: Tensor, weight: Tensor) -> Tensor:
         return (nn.functional.layer_norm(x, (6,), weight) ** 3).sum()
