@@ -21,10 +21,12 @@ from rl_lr.config import ControlConfig
 from rl_lr.schedules import BaseSchedule, base_schedule, check_schedule, decision_steps, warmup_steps
 from rl_lr.signals import Position, Signals
 
-MEASURED_PER_WINDOW = 8
+MEASURED_PER_WINDOW = 6
 """About this many pairs of steps are measured in a long window, so that long runs cost no more."""
 
-_SHORT_WINDOW = 5  # steps up to which every one is measured; in longer windows 3 in a row of 6
+_SHORT_WINDOW = 5  # steps up to which every one is measured
+
+_IN_A_ROW = 4  # consecutive steps measured in longer windows, which make one pair less
 
 _SILENT = torch.finfo(torch.float64).max  # the alarm before a level is known: only infinity exceeds it
 
@@ -75,10 +77,13 @@ class Controller:
         self._alarm = torch.full_like(self.offset, _SILENT)
         self._signals = Signals(runs, width, device)
         self._decided = -1  # step of the latest decision
+        self._factor_of: Tensor | None = None  # the offset that _factor is the exponential of
 
     def rates(self) -> Tensor:
         """What multiplies every base rate at the coming step: s(t)·exp(o), ``[runs]`` float64."""
-        return self._schedule(self.step) * self.offset.exp()
+        if self._factor_of is not self.offset:  # it changes at decisions only, and at cuts
+            self._factor_of, self._factor = self.offset, self.offset.exp()
+        return self._schedule(self.step) * self._factor
 
     @property
     def schedule_value(self) -> float:
@@ -104,7 +109,7 @@ class Controller:
         """Whether the coming step's gradient and weights are wanted."""
         start = self.decisions[self._window_index(self.step)]
         every = self._measure_every(self.step)
-        return every == 1 or (self.step - start) % every < 3
+        return every == 1 or (self.step - start) % every < _IN_A_ROW
 
     def record(self, loss: Tensor, grad: Tensor | None = None, weights: Tensor | None = None) -> None:
         """Take in the step just made: :meth:`rl_lr.signals.Signals.record`, then the guard."""
@@ -157,7 +162,7 @@ class Controller:
             return False
         if len(loss) == 1:  # a callback's case: comparing floats beats three calls into torch
             return -math.inf < loss.item() <= self._alarm.item()
-        return bool((loss <= self._alarm).all()) and bool((loss > -math.inf).all())
+        return bool((loss.abs() <= self._alarm).all())
 
     def _guard(self, loss: Tensor) -> None:
         """Cut the offset where the loss exploded, and again only if it grew since the last cut."""
@@ -181,7 +186,11 @@ class Controller:
         index = self._window_index(step)
         end = self.decisions[index + 1] if index + 1 < len(self.decisions) else self.total_steps
         length = end - self.decisions[index]
-        return 1 if length <= _SHORT_WINDOW else max(6, math.ceil(2 * length / MEASURED_PER_WINDOW))
+        return (
+            1
+            if length <= _SHORT_WINDOW
+            else max(2 * _IN_A_ROW, math.ceil((_IN_A_ROW - 1) * length / MEASURED_PER_WINDOW))
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state as plain types and tensors; fits ``torch.load(weights_only=True)``."""

@@ -20,7 +20,7 @@ from rl_lr.windows import History, Window, copied
 SCHEMA = "rl-lr-signals-1"
 """Version of the list below; a policy file of another schema is refused."""
 
-SKETCH = 2048
+SKETCH = 1024
 """Most coordinates in a sketch."""
 
 _FAST = (
@@ -201,19 +201,18 @@ class Signals:
         # A loss at or below zero has no logarithm: measure it from just below the best seen.
         lowest = torch.where(best > 0, 0.0, best - 0.05 * (first - best).abs() - _EPS)
 
-        def drop(before: Tensor, after: Tensor) -> Tensor:
-            ratio = (before - lowest).clamp_min(_EPS) / (after - lowest).clamp_min(_EPS)
-            return torch.asinh(4.0 * ratio.log()) / 2.0
-
         last, fifth = history.losses[:, 0], history.losses[:, -1]
         fifth = torch.where(fifth.isnan(), first, fifth)
+        before, after = torch.stack((last, fifth, first, now)), torch.stack((now, now, now, best))
+        ratio = (before - lowest).clamp_min(_EPS) / (after - lowest).clamp_min(_EPS)
+        drop_1, drop_5, drop_all, above_best = (torch.asinh(4.0 * ratio.log()) / 2.0).unbind()
         standard_error = (error + history.loss_variance).sqrt()
         noise = (variance.sqrt() / (now - lowest).abs().clamp_min(_EPS)).clamp_min(1e-6)
         columns: dict[str, Tensor | float] = {
-            "improvement_1": drop(last, now),
-            "improvement_5": drop(fifth, now),
-            "improvement_all": drop(first, now),
-            "above_best": drop(now, best),
+            "improvement_1": drop_1,
+            "improvement_5": drop_5,
+            "improvement_all": drop_all,
+            "above_best": above_best,
             "loss_trend": torch.asinh((last - now) / standard_error.clamp_min(_EPS)) / 2.0,
             "loss_noise": noise.log() / 4.0,
         }
@@ -235,14 +234,19 @@ class Signals:
         log_grad = torch.where(log_grad.isfinite(), log_grad, math.nan)
         last, first = history.log_gradient.unbind(1)
         first = torch.where(first.isnan(), log_grad, first)
+        over_window = (_cosine(direction, history.displacement) for direction in (window.gradient, moved))
+        cosines = torch.stack((gu, up, gp)) / torch.stack((gg * uu, pp * uu, gg * pp)).sqrt()
+        with_update, own_descent, memory, window_gradient, window_momentum = _spread(
+            torch.cat((cosines, torch.stack(tuple(over_window))))
+        ).unbind()
         columns: dict[str, Tensor | float] = {
-            "hypergradient": -_spread(gu / (gg * uu).sqrt()),
-            "own_descent": -_spread(up / (pp * uu).sqrt()),
+            "hypergradient": -with_update,
+            "own_descent": -own_descent,
             "curvature": (1.0 - gu / up).clamp(-1.0, 4.0),
-            "gradient_memory": _spread(gp / (gg * pp).sqrt()),
+            "gradient_memory": memory,
             "straightness": 2.0 * distance / (self._span * update_norm) - 1.0,
-            "window_hypergradient": -_spread(_cosine(window.gradient, history.displacement)),
-            "window_momentum": _spread(_cosine(moved, history.displacement)),
+            "window_hypergradient": -window_gradient,
+            "window_momentum": window_momentum,
             "gradient_snr": (total_gradient / (window.pairs * grad_norm)).log() / 2.0,
             "gradient_change_1": torch.tanh(log_grad - last),
             "gradient_change_all": (log_grad - first) / 3.0,

@@ -84,13 +84,13 @@ def test_a_decision_is_due_once_at_each_step_of_the_grid() -> None:
 
 
 @pytest.mark.parametrize("total_steps", [T, 3000, 100_000])
-def test_a_window_of_any_length_is_measured_in_a_few_dozen_steps(total_steps: int) -> None:
+def test_a_window_of_any_length_is_measured_in_a_few_steps(total_steps: int) -> None:
     controller, measured = Controller(1, 1, total_steps), []
     for step in range(*controller.decisions[-2:]):
         controller.step = step
         measured.append(controller.measures)
-    assert measured[:2] == [True, True]
-    assert 10 <= sum(measured) <= 48
+    assert measured[:4] == [True] * 4
+    assert 8 <= sum(measured) <= 12
 
 
 def test_the_guard_cuts_only_the_run_whose_loss_exploded() -> None:

@@ -194,10 +194,10 @@ def test_a_long_run_is_measured_only_now_and_then() -> None:
     model = network()
     scheduler = RLScheduler(SGD(model.parameters(), 0.1), 12_000, Policy.keep())
     measured = []
-    for step in range(14):
+    for step in range(26):
         train(model, scheduler, range(step, step + 1))
         measured.append(scheduler.state_dict()["controller"]["signals"]["before"] is not None)
-    assert measured == [True] * 3 + [False] * 10 + [True]
+    assert measured == [True] * 4 + [False] * 21 + [True]
 
 
 def test_past_its_horizon_a_run_stays_at_the_last_rate() -> None:
