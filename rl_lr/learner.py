@@ -66,6 +66,11 @@ class Learner:
             settings = json.dumps(asdict(config), indent=2)
             curves.writer.add_text("settings", f"```json\n{settings}\n```", 0)
 
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what :func:`rl_lr.resume.load` gave."""
+        self.model.policy.load_state_dict(state["network"])
+        self.model.policy.optimizer.load_state_dict(state["optimizer"])
+
     def orders(self, iteration: int) -> list[Order]:
         """The episodes that iteration number ``iteration`` wants to learn from."""
         policy, std = self.policy({}, "learning"), float(self.model.policy.log_std.exp().item())

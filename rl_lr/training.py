@@ -61,13 +61,9 @@ def train(
         ValueError: if there is no task, or one that is not deterministic or cannot be sent to
             the workers; if there is nothing to resume, or something else than that.
     """
-    out, state = Path(out), None
-    begun = Progress(config or TrainConfig(), _names(tasks), iterations=0, minutes=0.0)
-    if resume:
-        begun, state = load(out)
-        tasks = tasks or begun.tasks or None
-        check_same(begun, config or begun.config, _names(tasks))
-    config, workers = begun.config, workers or Local()
+    out, workers = Path(out), workers or Local()
+    begun, state = _begin(out, tasks, config, resume)
+    tasks, config = (begun.tasks or None) if resume and not tasks else tasks, begun.config
     plan = Plan(_families(tasks), config.draw, config.control, config.group_size, config.seed)
     _check_tasks(tasks)
     with closing(workers):
@@ -75,19 +71,14 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
         learner, policy = Learner(config, out, begun.iterations), Policy.keep(config.control)
         if state is not None:
-            learner.model.policy.load_state_dict(state["network"])
-            learner.model.policy.optimizer.load_state_dict(state["optimizer"])
+            learner.restore(state)
             policy = Policy.load(_checkpoint(out, begun.iterations))
+        validation, figures = Validation(plan, workers), Figures()
         origin, start = _origin(config, tasks), time.monotonic() - 60 * begun.minutes
-        validation = Validation(plan, workers)
-        figures: Figures = {}
         for done in range(begun.iterations + 1, config.iterations + 1):
             figures |= _iterate(learner, workers, done - 1)
             last = done == config.iterations or (should_stop is not None and should_stop())
-            measured: Figures = {}
-            if config.validate_every and (done % config.validate_every == 0 or last):
-                measured = validation.measure(learner.policy({}, "candidate"))
-                learner.log("validation", measured)
+            measured = _validate(learner, validation, done, last)
             learner.write(done)
             minutes = (time.monotonic() - start) / 60
             policy = learner.policy(origin | _progress(config, done, minutes, measured), str(out))
@@ -102,6 +93,17 @@ def train(
     return policy
 
 
+def _begin(
+    out: Path, tasks: "Sequence[str | Task | Family] | None", config: TrainConfig | None, resume: bool
+) -> tuple[Progress, dict[str, Any] | None]:
+    """Where a training stands, and the learner's state if it is taken up again."""
+    if not resume:
+        return Progress(config or TrainConfig(), _names(tasks), iterations=0, minutes=0.0), None
+    begun, state = load(out)
+    check_same(begun, config or begun.config, _names(tasks) if tasks else begun.tasks)
+    return begun, state
+
+
 def _iterate(learner: Learner, workers: Workers, iteration: int) -> Figures:
     """One PPO iteration: a whole episode of every group, then the update."""
     began = time.monotonic()
@@ -111,6 +113,16 @@ def _iterate(learner: Learner, workers: Workers, iteration: int) -> Figures:
     figures |= {"decisions_per_second": decisions / (time.monotonic() - began)}
     learner.log("rollout", figures)
     return figures
+
+
+def _validate(learner: Learner, validation: Validation, done: int, last: bool) -> Figures:
+    """Measure the policy on runs kept apart, when it is time to; the last one always."""
+    every = learner.config.validate_every
+    if not every or (done % every and not last):
+        return {}
+    measured = validation.measure(learner.policy({}, "candidate"))
+    learner.log("validation", measured)
+    return measured
 
 
 def _families(tasks: "Sequence[str | Task | Family] | None") -> Weighted:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_training import TINY, assert_same_weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rl_lr
@@ -21,14 +22,7 @@ from rl_lr.policy import Policy
 from rl_lr.resume import STATE_FILE, load, save
 from rl_lr.tasks.families import quadratic
 
-TINY = TrainConfig(
-    iterations=4,
-    groups=2,
-    group_size=8,
-    minibatch=448,
-    validate_every=2,
-    draw=DrawConfig(min_steps=60, max_steps=90),
-)
+FOUR = replace(TINY, iterations=4, validate_every=2)
 TRAIN = [sys.executable, "-c", "from rl_lr.cli import main; main()", "train"]
 WORDS = [
     "--settings.iterations=8",
@@ -41,25 +35,19 @@ WORDS = [
 ]
 
 
-def assert_same_weights(first: Policy, second: Policy) -> None:
-    for ours, theirs in zip(first.layers, second.layers, strict=True):
-        assert torch.equal(ours[0], theirs[0])
-        assert torch.equal(ours[1], theirs[1])
-
-
 def curve(folder: Path, tag: str) -> list[tuple[int, float]]:
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
     return [(event.step, event.value) for event in events.Scalars(tag)]
 
 
-def stopped_after(folder: Path, iterations: int, config: TrainConfig = TINY) -> None:
+def stopped_after(folder: Path, iterations: int, config: TrainConfig = FOUR) -> None:
     done: list[int] = []
     rl_lr.train(folder, [quadratic], config, lambda k, _: done.append(k), lambda: len(done) + 1 >= iterations)
     assert load(folder)[0].iterations == iterations
 
 
 def test_a_stopped_training_ends_with_the_same_bits_and_curves(tmp_path: Path) -> None:
-    whole = rl_lr.train(tmp_path / "whole", [quadratic], TINY)
+    whole = rl_lr.train(tmp_path / "whole", [quadratic], FOUR)
     stopped_after(tmp_path / "parts", 2)
     resumed = rl_lr.train(tmp_path / "parts", [quadratic], resume=True)
     assert_same_weights(whole, resumed)
@@ -150,12 +138,11 @@ def test_a_full_disk_leaves_the_last_good_state(tmp_path: Path) -> None:
 
 
 def test_an_iteration_that_cannot_be_saved_is_told_and_training_goes_on(tmp_path: Path) -> None:
-    config = replace(TINY, iterations=3, validate_every=0)
-    whole = rl_lr.train(tmp_path / "whole", [quadratic], config)
+    whole = rl_lr.train(tmp_path / "whole", [quadratic], TINY)
     (tmp_path / "hindered" / "checkpoints").mkdir(parents=True)
     (tmp_path / "hindered" / "checkpoints" / "00002").touch()  # where a folder is to be
     with pytest.warns(UserWarning, match=r"Iteration 2 could not be saved .* training goes on"):
-        policy = rl_lr.train(tmp_path / "hindered", [quadratic], config)
+        policy = rl_lr.train(tmp_path / "hindered", [quadratic], TINY)
     assert_same_weights(policy, whole)
     assert load(tmp_path / "hindered")[0].iterations == 3
 
@@ -163,7 +150,7 @@ def test_an_iteration_that_cannot_be_saved_is_told_and_training_goes_on(tmp_path
 def test_other_settings_and_tasks_are_refused_by_name(tmp_path: Path) -> None:
     stopped_after(tmp_path, 1)
     with pytest.raises(ValueError, match=r"started with draw\.max_steps=90, not 100"):
-        rl_lr.train(tmp_path, [quadratic], replace(TINY, draw=DrawConfig(60, 100)), resume=True)
+        rl_lr.train(tmp_path, [quadratic], replace(FOUR, draw=DrawConfig(60, 100)), resume=True)
     with pytest.raises(ValueError, match=r"tasks \['quadratic'\], not \['digits-linear'\]"):
         rl_lr.train(tmp_path, ["digits-linear"], resume=True)
 

@@ -1,11 +1,13 @@
 """PPO across runs: the smallest training that is real."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small_training import TINY, assert_same_weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rl_lr
@@ -18,20 +20,13 @@ from rl_lr.tasks.families import quadratic
 from rl_lr.validation import Validation
 from rl_lr.workers import Local
 
-TINY = TrainConfig(
-    iterations=3,
-    groups=2,
-    group_size=8,
-    minibatch=448,
-    validate_every=3,
-    draw=DrawConfig(min_steps=60, max_steps=90),
-)
+MEASURED = replace(TINY, validate_every=3)
 
 
 def test_training_exports_a_policy_its_card_its_curves_and_a_checkpoint_per_iteration(tmp_path: Path) -> None:
     reports: list[tuple[int, Figures]] = []
     policy = rl_lr.train(
-        tmp_path, [quadratic], TINY, lambda done, figures: reports.append((done, dict(figures)))
+        tmp_path, [quadratic], MEASURED, lambda done, figures: reports.append((done, dict(figures)))
     )
     loaded = Policy.load(tmp_path)
     assert loaded.sha256 == policy.sha256
@@ -55,9 +50,7 @@ def test_training_exports_a_policy_its_card_its_curves_and_a_checkpoint_per_iter
 def test_the_same_seed_trains_the_same_policy_bit_for_bit(tmp_path: Path) -> None:
     first = rl_lr.train(tmp_path / "a", [quadratic], TINY)
     second = rl_lr.train(tmp_path / "b", [quadratic], TINY)
-    for ours, theirs in zip(first.layers, second.layers, strict=True):
-        assert torch.equal(ours[0], theirs[0])
-        assert torch.equal(ours[1], theirs[1])
+    assert_same_weights(first, second)
 
 
 def test_training_stops_when_asked_and_still_exports(tmp_path: Path) -> None:

@@ -7,15 +7,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from ray.cluster_utils import Cluster
+from small_training import TINY, assert_same_weights
 
 import rl_lr
-from rl_lr.config import ControlConfig, DrawConfig, TrainConfig
+from rl_lr.config import ControlConfig
 from rl_lr.episodes import Order, Plan, play
 from rl_lr.policy import Policy
 from rl_lr.tasks import Family, Task
@@ -23,14 +25,6 @@ from rl_lr.tasks.families import quadratic
 from rl_lr.validation import Validation
 from rl_lr.workers import Local, Processes, RayCluster, WorkerError, Workers
 
-TINY = TrainConfig(
-    iterations=2,
-    groups=4,
-    group_size=8,
-    minibatch=448,
-    validate_every=0,
-    draw=DrawConfig(min_steps=60, max_steps=90),
-)
 PLAN = Plan(((quadratic, 1.0),), TINY.draw, ControlConfig(), group_size=4, seed=0)
 
 
@@ -47,12 +41,6 @@ def start(started: list[Workers], workers: Workers, plan: Plan = PLAN) -> Worker
     started.append(workers)
     workers.start(plan)
     return workers
-
-
-def assert_same_weights(first: Policy, second: Policy) -> None:
-    for ours, theirs in zip(first.layers, second.layers, strict=True):
-        assert torch.equal(ours[0], theirs[0])
-        assert torch.equal(ours[1], theirs[1])
 
 
 # Orders for workers: module-level functions, as the learner's are.
@@ -188,9 +176,7 @@ def test_tasks_that_cannot_be_sent_are_refused_by_name_and_train_locally(tmp_pat
         ):
             rl_lr.train(tmp_path / "refused", [Locked()], TINY, workers=workers)
     assert not (tmp_path / "refused").exists()
-    config = TrainConfig(
-        iterations=1, groups=1, group_size=4, minibatch=224, validate_every=0, draw=TINY.draw
-    )
+    config = replace(TINY, iterations=1, groups=1, group_size=4, minibatch=224)
     rl_lr.train(tmp_path / "local", [Locked()], config)
 
 
@@ -236,9 +222,7 @@ def test_a_machine_lost_in_mid_iteration_changes_nothing(cluster: Cluster, tmp_p
     notes = tmp_path / "notes"
     notes.mkdir()
     machines = [cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20) for _ in range(2)]
-    config = TrainConfig(
-        iterations=2, groups=4, group_size=8, minibatch=448, validate_every=0, draw=TINY.draw
-    )
+    config = replace(TINY, iterations=2, groups=4)
     alone = rl_lr.train(tmp_path / "alone", [noting(notes)], config)
     before = set(notes.iterdir())
 

@@ -11,13 +11,19 @@ from rich.table import Table
 from rl_lr.bench.callback import callback_against_monitor, scheduler_memory
 from rl_lr.bench.engine import engine_figures
 from rl_lr.bench.ratios import Ratio
+from rl_lr.bench.workers import two_processes
 
 
 def run_bench(out: Path, repetitions: int) -> list[Ratio]:
     """Measure everything, print the table, write JSON to ``out``."""
     if repetitions < 2:
         raise ValueError(f"repetitions is {repetitions}: a spread needs at least 2.")
-    results = [*engine_figures(repetitions), callback_against_monitor(repetitions), *scheduler_memory()]
+    results = [
+        *engine_figures(repetitions),
+        *two_processes(max(2, repetitions // 4)),
+        callback_against_monitor(repetitions),
+        *scheduler_memory(),
+    ]
     Console().print(_table(results))
     machine = {
         "processor": platform.machine(),

@@ -25,7 +25,9 @@ class Workload:
     runs: int
     """Stacked runs."""
     steps: int
-    """Steps of a run."""
+    """Steps in one measurement of steps alone."""
+    horizon: int
+    """Steps of a run under control."""
     wanted: str
     """Bound of steps alone / plain loop."""
 
@@ -47,9 +49,15 @@ def workloads() -> tuple[Workload, ...]:
         return Transformer(64, 16, 32, depth=1)
 
     return (
-        Workload(TensorTask("MLP 64-32-10", spec, 32, mlp, (x, labels), cross_entropy), 256, 500, "≥ 25"),
-        Workload(TensorTask("CNN 8, 16", spec, 32, cnn, (images, labels), cross_entropy), 32, 100, "≥ 3"),
-        Workload(TensorTask("transformer 32", spec, 8, transformer, (tokens,), next_token), 32, 100, "≥ 5"),
+        Workload(
+            TensorTask("MLP 64-32-10", spec, 32, mlp, (x, labels), cross_entropy), 256, 500, 2000, "≥ 25"
+        ),
+        Workload(
+            TensorTask("CNN 8, 16", spec, 32, cnn, (images, labels), cross_entropy), 32, 100, 1000, "≥ 3"
+        ),
+        Workload(
+            TensorTask("transformer 32", spec, 8, transformer, (tokens,), next_token), 32, 100, 1000, "≥ 5"
+        ),
     )
 
 
@@ -58,8 +66,8 @@ def engine_figures(repetitions: int, loads: tuple[Workload, ...] | None = None) 
     loads = loads or workloads()
     first = loads[0]
     return [
-        whole_runs(replace(first, steps=4 * first.steps), max(2, repetitions // 2)),
-        whole_runs(first, repetitions),
+        whole_runs(first, max(2, repetitions // 2)),
+        whole_runs(replace(first, horizon=first.horizon // 4), repetitions),
         *(steady_steps(load, repetitions) for load in loads),
         *(signals_cost(load, repetitions) for load in loads),
         *(distance_to_products(load, repetitions) for load in loads),
@@ -97,7 +105,7 @@ def plain_steps_per_second(task: TensorTask, steps: int) -> Callable[[], float]:
 
 def whole_runs(load: Workload, repetitions: int) -> Ratio:
     """Runs from beginning to end under control, tracing included, over a plain loop."""
-    task, runs, steps = load.task, load.runs, load.steps
+    task, runs, steps = load.task, load.runs, load.horizon
     keep = Policy.keep()
 
     def stacked() -> float:
@@ -132,7 +140,7 @@ def by_runs(load: Workload, runs: int, repetitions: int) -> Ratio:
 
 def signals_cost(load: Workload, repetitions: int) -> Ratio:
     """Steps per second with signals and control, over steps alone; both measure the result in the end."""
-    runs, steps, keep = _part_of(load), max(1000, 4 * load.steps), Policy.keep()
+    runs, steps, keep = _part_of(load), load.horizon, Policy.keep()
     engine, lr = _engine(load.task, runs), torch.full((runs,), load.task.optimizer.lr)
 
     def controlled() -> float:
@@ -186,7 +194,7 @@ def tracing_cost(load: Workload, repetitions: int) -> Ratio:
 
 def _part_of(load: Workload) -> int:
     """How many of its runs are stepped in one piece."""
-    draw = Draw(load.task, tuple(range(load.runs)), (load.task.optimizer.lr,) * load.runs, load.steps)
+    draw = Draw(load.task, tuple(range(load.runs)), (load.task.optimizer.lr,) * load.runs, load.horizon)
     return part_size(draw)
 
 
