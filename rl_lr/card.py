@@ -15,7 +15,7 @@ Load it with `rl_lr.Policy.load("this folder")`, or pass the folder to `RLLearni
 
 ## How it was trained
 {facts.get("agent", "unknown agent")}, {facts.get("runs", "?")} runs in {facts.get("iterations", "?")} iterations,
-{facts.get("minutes", "?")} minutes on one CPU core. Tasks: {facts.get("tasks", "unknown")}.
+{facts.get("minutes", "?")} minutes. Tasks: {facts.get("tasks", "unknown")}.
 Command `{facts.get("command", "unknown")}`, commit `{facts.get("commit") or "unknown"}`.
 Versions: {", ".join(f"{name} {number}" for name, number in facts.get("versions", {}).items())}.
 Checksum: `{policy.sha256}`.

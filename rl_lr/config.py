@@ -71,7 +71,7 @@ class TrainConfig:
 
     iterations: int = 32
     """PPO iterations; each is one whole run of every environment and one update."""
-    groups: int = 18
+    groups: int = 24
     """Tasks in an iteration."""
     group_size: int = 16
     """Runs of each task, at base rates spread over the whole range."""
@@ -81,7 +81,7 @@ class TrainConfig:
     """PPO's step size at the start; it falls linearly to a tenth."""
     epochs: int = 6
     """Passes over an iteration's decisions."""
-    minibatch: int = 2016
+    minibatch: int = 2688
     """Decisions in one gradient step."""
     gae_lambda: float = 0.95
     """λ of generalised advantage estimation (Schulman et al., 1506.02438, eq. 16)."""
