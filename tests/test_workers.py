@@ -263,6 +263,12 @@ def test_an_unknown_address_is_one_sentence_within_seconds(address: str, reason:
     assert "\n" not in str(refused.value)
 
 
+def test_without_an_address_the_one_of_the_surrounding_job_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(ValueError, match=r"There is no Ray cluster at '127\.0\.0\.1:1'"):
+        RayCluster().start(PLAN)
+
+
 def test_an_address_where_something_else_listens_is_refused_too() -> None:
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"],

@@ -22,7 +22,8 @@ class RayCluster:
     Args:
         count: orders under way at once; None for as many as the cluster has cores.
         address: of a cluster, ``host:port`` or ``auto`` for the one that this machine belongs
-            to; None starts one on this machine, which ends with the training.
+            to; None takes what RAY_ADDRESS says, as inside a submitted job, or else starts one on
+            this machine, which ends with the training.
     """
 
     def __init__(self, count: int | None = None, address: str | None = None) -> None:
@@ -73,14 +74,15 @@ class RayCluster:
     def _connect(self, ray: Any) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unasked
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": None}
-        if self.address is None:
+        address = self.address or os.environ.get("RAY_ADDRESS")
+        if address is None:
             ray.init(num_cpus=self.count, **quiet | {"include_dashboard": False})
             return
-        _check_reachable(self.address)
+        _check_reachable(address)
         try:
-            ray.init(self.address, **quiet)
+            ray.init(address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ValueError(_no_cluster(self.address, str(error).splitlines()[0])) from error
+            raise ValueError(_no_cluster(address, str(error).splitlines()[0])) from error
 
 
 def _check_reachable(address: str) -> None:
