@@ -1,4 +1,4 @@
-"""The command line: ``rl-lr train``, ``rl-lr demo`` and ``rl-lr bench``."""
+"""The command line: ``rl-lr train``, ``compare``, ``demo`` and ``bench``."""
 
 import signal
 import sys
@@ -103,6 +103,19 @@ def demo_command(out: Path = Path("demo-out"), minutes: float = 2.0, steps: int 
     run_demo(out, minutes, steps)
 
 
+def compare_command(out: Path = Path("compare-out"), policy: str = "default", jobs: int = 1) -> None:
+    """Compare a policy with tuned schedules on networks that no policy was trained on.
+
+    Args:
+        out: Folder for every run and the results; what is there already is not run again.
+        policy: Name or folder of the policy.
+        jobs: Processes to use.
+    """
+    from rl_lr.compare import run_compare
+
+    run_compare(out, policy, jobs)
+
+
 def bench_command(out: Path = Path("bench.json"), repetitions: int = 20) -> None:
     """Measure engine and callback as ratios within this one run.
 
@@ -119,7 +132,12 @@ def main() -> None:
     """Run the command line."""
     dedicate_process()
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    commands: dict[str, Any] = {"train": train_command, "demo": demo_command, "bench": bench_command}
+    commands: dict[str, Any] = {
+        "train": train_command,
+        "compare": compare_command,
+        "demo": demo_command,
+        "bench": bench_command,
+    }
     try:
         auto_cli(commands, as_positional=False)
     except (ValueError, TypeError, OSError, MemoryError, WorkerError) as error:

@@ -146,12 +146,16 @@ class Engine:
         """The next mini-batch of every run, ``[runs, batch, ...]`` each."""
         return self._batches.rows(self._batches.draw())
 
-    def evaluate(self) -> Tensor:
-        """Loss of every run on the fixed sample, in evaluation mode, ``[runs]``; always the same."""
+    def evaluate(self, rows: tuple[Tensor, ...] | None = None) -> Tensor:
+        """Loss of every run on the fixed sample, in evaluation mode, ``[runs]``; always the same.
+
+        Args:
+            rows: other rows to take the loss on, ``[rows, ...]`` each.
+        """
         self._objective.eval()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # of networks that draw random numbers even now
-            losses = self.losses(self.parameters, self._fixed, shared=True)
+            losses = self.losses(self.parameters, rows or self._fixed, shared=True)
         self._objective.train()
         return losses
 

@@ -88,6 +88,7 @@ class Rollout:
         draw: what is run.
         controller: its control state.
         engine: its optimizees.
+        base_lrs: ``[runs]`` float64.
         done: whether the horizon is reached.
 
     First :meth:`signals` tells what the policy sees, then :meth:`advance` acts and runs on.
@@ -102,7 +103,7 @@ class Rollout:
         self.controller = Controller(
             self.engine.runs, self.engine.width, drawn.total_steps, drawn.schedule, config, device
         )
-        self._base_lrs = torch.tensor(drawn.base_lrs, dtype=torch.float64, device=device)
+        self.base_lrs = torch.tensor(drawn.base_lrs, dtype=torch.float64, device=device)
         self.initial_loss = self.engine.evaluate().double()
         self._score = score(self.initial_loss, self.initial_loss)
         self.final_loss: Tensor | None = None
@@ -137,6 +138,6 @@ class Rollout:
     def _step(self) -> Tensor:
         controller, engine = self.controller, self.engine
         weights = engine.sketch(list(engine.parameters.values())) if controller.measures else None
-        loss, gradients = engine.step(self._base_lrs * controller.rates())
+        loss, gradients = engine.step(self.base_lrs * controller.rates())
         controller.record(loss, None if weights is None else engine.sketch(gradients), weights)
         return loss
