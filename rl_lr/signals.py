@@ -75,8 +75,8 @@ def sketch_stride(num_parameters: int) -> int:
 
     A prime shares no factor with usual layer widths, so the sample does not fall on one column.
 
-    >>> sketch_stride(2000), sketch_stride(2410), sketch_stride(10_000_000)
-    (1, 2, 4889)
+    >>> sketch_stride(1000), sketch_stride(2410), sketch_stride(10_000_000)
+    (1, 3, 9767)
     """
     stride = math.ceil(num_parameters / SKETCH)
     while stride > 1 and any(stride % k == 0 for k in range(2, math.isqrt(stride) + 1)):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,11 @@ def die(plan: Plan, order: int) -> int:
     return order
 
 
+def doubt(plan: Plan, order: int) -> int:
+    warnings.warn("this network cannot be stacked", stacklevel=1)
+    return order
+
+
 def divide(plan: Plan, order: int) -> float:
     return 1 / order
 
@@ -117,6 +123,11 @@ def test_processes_that_keep_dying_end_the_training(started: list[Workers]) -> N
 def test_what_a_task_raises_arrives(started: list[Workers], make: type[Workers]) -> None:
     with pytest.raises(ZeroDivisionError):
         start(started, make()).map(divide, [1, 0])
+
+
+def test_warnings_of_a_worker_arrive(started: list[Workers]) -> None:
+    with pytest.warns(UserWarning, match="cannot be stacked"):
+        assert start(started, Processes(1)).map(doubt, [1, 2]) == [1, 2]
 
 
 def test_processes_end_with_a_learner_that_is_killed(tmp_path: Path) -> None:
