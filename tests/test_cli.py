@@ -49,6 +49,8 @@ def test_train_writes_a_policy_and_prints_where(
             "no Ray cluster",
         ),
         (["train", "--out", "{tmp}/x", *TINY, "--settings.group_size=1"], "at least two runs"),
+        (["compare", "--out", "{tmp}/x", "--jobs", "0"], "jobs is 0"),
+        (["compare", "--out", "{tmp}/x", "--policy", "none"], "There is no policy 'none'"),
         (["bench", "--repetitions", "1"], "a spread needs at least 2"),
     ],
 )

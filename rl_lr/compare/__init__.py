@@ -24,6 +24,8 @@ def run_compare(
     out: Path, policy: str, jobs: int, workloads: Sequence[Workload] | None = None
 ) -> list[Summary]:
     """Compare on the held-out suite, write ``results.json`` and print the tables."""
+    if jobs < 1:
+        raise ValueError(f"jobs is {jobs}: give the number of processes, at least 1.")
     console = Console()
     cells = compare(
         Policy.load(policy), held_out() if workloads is None else workloads, out / "runs", jobs, console
