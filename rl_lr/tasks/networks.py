@@ -98,13 +98,16 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., length, width]`` → same."""
-        *lead, length, width = x.shape
-        parts = self.project(x).chunk(3, dim=-1)
-        q, k, v = (part.reshape(*lead, length, self.heads, -1).transpose(-3, -2) for part in parts)
-        scores = q @ k.transpose(-1, -2) / math.sqrt(width / self.heads)
+        length, size = x.shape[-2], x.shape[-1] // self.heads
         future = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
-        mixed = scores.masked_fill(future, -math.inf).softmax(dim=-1) @ v
-        y: Tensor = self.out(mixed.transpose(-3, -2).reshape(*lead, length, width))
+        # Head by head, on slices as they lie: to compute them at once, each would have to be copied.
+        slices = self.project(x).split(size, dim=-1)
+        queries, keys, values = (slices[k : k + self.heads] for k in range(0, 3 * self.heads, self.heads))
+        mixed = []
+        for q, k, v in zip(queries, keys, values, strict=True):
+            scores = (q @ k.transpose(-1, -2) / math.sqrt(size)).masked_fill(future, -math.inf)
+            mixed.append(scores.softmax(dim=-1) @ v)
+        y: Tensor = self.out(torch.cat(mixed, dim=-1))
         return y
 
 
