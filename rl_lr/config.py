@@ -1,7 +1,7 @@
 """Settings: of the control law (stored in every policy file), of drawing runs, of training."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class ControlConfig:
             count = getattr(self, name)
             if not isinstance(count, int) or count < 1:
                 raise ValueError(f"ControlConfig.{name} is {count!r}: it must be a whole number, at least 1.")
+
+    @property
+    def unguarded(self) -> "ControlConfig":
+        """The same law without its guard: what follows a schedule does so whatever happens."""
+        return replace(self, guard_ratio=math.inf)
 
     @property
     def decision_count(self) -> int:

@@ -1,7 +1,6 @@
 """How good a policy is on runs kept apart from its training, while it trains."""
 
 import math
-from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -48,7 +47,7 @@ class Validation:
     @cached_property
     def _base(self) -> Tensor:
         """Scores under the base schedule alone, ``[groups, runs]``."""
-        return self._scores(Policy.keep(replace(self._plan.control, guard_ratio=math.inf)))
+        return self._scores(Policy.keep(self._plan.control.unguarded))
 
     @cached_property
     def _factor(self) -> Tensor:

@@ -11,7 +11,7 @@ from small_training import TINY, assert_same_weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rl_lr
-from rl_lr.config import ControlConfig, DrawConfig, TrainConfig
+from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.episodes import Plan, Trial, final_scores
 from rl_lr.learner import Figures, Learner
 from rl_lr.policy import Policy
@@ -59,7 +59,8 @@ def test_training_stops_when_asked_and_still_exports(tmp_path: Path) -> None:
 
 
 def test_a_little_training_beats_doing_nothing_from_wrong_rates(tmp_path: Path) -> None:
-    config = TrainConfig(
+    config = replace(
+        TINY,
         iterations=12,
         groups=4,
         group_size=16,

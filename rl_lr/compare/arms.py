@@ -1,8 +1,7 @@
 """The arms of a comparison: everything that sets a learning rate, from the same starts."""
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -52,7 +51,7 @@ class Arm:
 def references(control: ControlConfig) -> list[Arm]:
     """The runs that the reference is the best of."""
     return [
-        Arm(f"reference {name}", Policy.keep, "", name, _unguarded(control), GRID)
+        Arm(f"reference {name}", Policy.keep, "", name, control.unguarded, GRID)
         for name in REFERENCE_SCHEDULES
     ]
 
@@ -63,7 +62,7 @@ def arms(policy: Policy) -> list[Arm]:
     schedules: tuple[BaseSchedule, ...] = (*REFERENCE_SCHEDULES, "constant")
     return [
         Arm("rl-lr", lambda: policy, mark, control=control),
-        *(Arm(name, Policy.keep, "", name, _unguarded(control)) for name in schedules),
+        *(Arm(name, Policy.keep, "", name, control.unguarded) for name in schedules),
         Arm("untrained policy", lambda: untrained(policy), mark, control=control),
         Arm("blind policy", lambda: Blind(policy), mark, control=control),
         Arm("replayed offsets", lambda: Replay(mean_actions(policy)), mark, control=control),
@@ -83,8 +82,3 @@ def mean_actions(policy: Policy, groups: int = 10) -> tuple[float, ...]:
             rollout.advance(actions[-1])
         curves.append(torch.stack(actions).mean(dim=1))
     return tuple(torch.stack(curves).mean(dim=0).tolist())
-
-
-def _unguarded(control: ControlConfig) -> ControlConfig:
-    """What follows its schedule does so whatever happens."""
-    return replace(control, guard_ratio=math.inf)

@@ -40,7 +40,7 @@ class Track:
     losses: tuple[float, ...]
     """On the fixed sample."""
     rates: tuple[float, ...]
-    """Learning rate at the same steps."""
+    """Learning rate of the step that followed each look."""
 
 
 def fly(
@@ -100,5 +100,5 @@ def _losses(rollouts: list[Rollout]) -> Tensor:
 
 
 def _rates(rollouts: list[Rollout]) -> Tensor:
-    """Of the step just made."""
+    """Of the coming step."""
     return torch.cat([part.base_lrs * part.controller.rates() for part in rollouts])
