@@ -135,12 +135,16 @@ class Engine:
             The losses ``[runs]`` and the gradients that the step was made with, shaped like the
             parameters.
         """
+        losses, gradients = self.gradients()
+        self._optimizer.step(gradients, lr)
+        return losses, gradients
+
+    def gradients(self) -> tuple[Tensor, list[Tensor]]:
+        """:meth:`step` without the update: what another optimizer of :attr:`parameters` needs."""
         batch = self.draw()
         if self._traced and self.graph is None:
             self.graph = self._trace(batch)
-        losses, gradients = self.graph(*batch) if self.graph else self._differentiate(*batch)
-        self._optimizer.step(gradients, lr)
-        return losses, gradients
+        return self.graph(*batch) if self.graph else self._differentiate(*batch)
 
     def draw(self) -> tuple[Tensor, ...]:
         """The next mini-batch of every run, ``[runs, batch, ...]`` each."""
@@ -158,6 +162,13 @@ class Engine:
             losses = self.losses(self.parameters, rows or self._fixed, shared=True)
         self._objective.train()
         return losses
+
+    def calibrate(self, batches: int = 50) -> None:
+        """Run mini-batches forward, so that running statistics fit weights that were exchanged."""
+        if self._buffers:
+            with torch.no_grad():
+                for _ in range(batches):
+                    self.losses(self.parameters, self.draw())
 
     def losses(
         self, parameters: dict[str, Tensor], batch: tuple[Tensor, ...], shared: bool = False

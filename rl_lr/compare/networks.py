@@ -31,15 +31,15 @@ def residual_net() -> nn.Sequential:
         return nn.Sequential(Residual(inner), nn.ReLU())
 
     return nn.Sequential(
-        nn.Conv2d(1, 12, 3, padding=1, bias=False),
-        nn.BatchNorm2d(12),
+        nn.Conv2d(1, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
         nn.ReLU(),
-        block(12),
+        block(8),
         nn.AvgPool2d(2),
-        block(12),
+        block(8),
         nn.AvgPool2d(4),
         nn.Flatten(),
-        nn.Linear(12, 10),
+        nn.Linear(8, 10),
     )
 
 
@@ -75,13 +75,13 @@ def _encoder(width: int, heads: int, causal: bool, hidden: int) -> nn.Sequential
 
 
 class CharTransformer(nn.Module):
-    """Two causal layers of width 48 with four heads over characters, torch's own initial embeddings."""
+    """Two causal layers of width 32 with four heads over characters, torch's own initial embeddings."""
 
     def __init__(self, vocabulary: int, length: int) -> None:
         super().__init__()
-        self.embed, self.position = nn.Embedding(vocabulary, 48), nn.Embedding(length, 48)
-        self.layers = nn.Sequential(*(_encoder(48, 4, True, 128) for _ in range(2)), nn.LayerNorm(48))
-        self.head = nn.Linear(48, vocabulary, bias=False)
+        self.embed, self.position = nn.Embedding(vocabulary, 32), nn.Embedding(length, 32)
+        self.layers = nn.Sequential(*(_encoder(32, 4, True, 96) for _ in range(2)), nn.LayerNorm(32))
+        self.head = nn.Linear(32, vocabulary, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of the next character, ``[batch, length]`` → ``[batch, length, vocabulary]``."""
@@ -91,12 +91,12 @@ class CharTransformer(nn.Module):
 
 
 class CharLSTM(nn.Module):
-    """One LSTM layer of width 64 over characters."""
+    """One LSTM layer of width 48 over characters."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
-        self.embed, self.lstm = nn.Embedding(vocabulary, 32), nn.LSTM(32, 64, batch_first=True)
-        self.head = nn.Linear(64, vocabulary)
+        self.embed, self.lstm = nn.Embedding(vocabulary, 24), nn.LSTM(24, 48, batch_first=True)
+        self.head = nn.Linear(48, vocabulary)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of the next character, ``[batch, length]`` → ``[batch, length, vocabulary]``."""

@@ -1,24 +1,18 @@
-"""Runs on the engine under whatever sets their rates, and what is kept of each."""
+"""What is kept of a run, and what every arm of a comparison can do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from rl_lr.compare.workloads import Workload
-from rl_lr.config import ControlConfig
-from rl_lr.rollout import Draw, Rollout, split
+from rl_lr.rollout import Draw
 from rl_lr.schedules import BaseSchedule
 
-
-class Pilot(Protocol):
-    """Sets the rates of runs: a policy, or what stands in for one. A new one flies every group."""
-
-    def act(self, signals: Tensor) -> Tensor:
-        """Actions ``[runs]`` for the signals of a decision, ``[runs, NUM_SIGNALS]``."""
-        ...
+LOOKS = 14
+"""Times that a run is measured on the fixed sample: one look costs as much as several steps."""
 
 
 @dataclass(frozen=True)
@@ -36,69 +30,86 @@ class Track:
     held_out: float
     """Loss at the end on rows that no run trained on."""
     steps: tuple[int, ...]
-    """When the loss was looked at in between."""
+    """When the loss was looked at; the last time is the end."""
     losses: tuple[float, ...]
     """On the fixed sample."""
     rates: tuple[float, ...]
     """Learning rate of the step that followed each look."""
 
 
-def fly(
-    workload: Workload,
-    factors: Sequence[float],
-    pilot: Pilot,
-    schedule: BaseSchedule = "cosine",
-    control: ControlConfig | None = None,
-) -> list[Track]:
-    """Runs of a workload from every base rate and seed, in this order, under a pilot.
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins."""
 
-    Args:
-        workload: what is run.
-        factors: base rates over the centre.
-        pilot: acts at every decision.
-        schedule: base schedule.
-        control: constants of the control law.
-    """
-    starts = [(factor, seed) for factor in factors for seed in range(workload.seeds)]
+    factor: float
+    """Base rate over the workload's centre."""
+    seed: int
+    """Of initial weights and mini-batches."""
+
+
+class Arm(Protocol):
+    """A way of setting learning rates."""
+
+    @property
+    def name(self) -> str:
+        """As tables call it."""
+        ...
+
+    @property
+    def facts(self) -> list[Any]:
+        """All that its runs depend on beside the workload, as JSON can write it."""
+        ...
+
+    def run(self, workload: Workload) -> list[Track]:
+        """Every start of a workload."""
+        ...
+
+
+def starts(workload: Workload, factors: Sequence[float]) -> list[Start]:
+    """Runs from every base rate and seed, in this order."""
+    return [Start(factor, seed) for factor in factors for seed in range(workload.seeds)]
+
+
+def drawn(workload: Workload, begun: Sequence[Start], schedule: BaseSchedule = "cosine") -> Draw:
+    """The same as the engine wants them."""
     centre = workload.task.optimizer.lr
-    drawn = Draw(
-        workload.task,
-        tuple(seed for _, seed in starts),
-        tuple(centre * factor for factor, _ in starts),
-        workload.steps,
-        schedule,
-    )
-    rollouts = [Rollout(part, control) for part in split(drawn)]
-    steps: list[int] = []
-    seen: list[tuple[Tensor, Tensor]] = []
-    while not rollouts[0].done:
-        actions = pilot.act(torch.cat([part.signals() for part in rollouts]))
-        for part, own in zip(rollouts, actions.split([part.engine.runs for part in rollouts]), strict=True):
-            part.advance(own)
-        steps.append(rollouts[0].controller.step)
-        seen.append((_losses(rollouts), _rates(rollouts)))
-    losses, rates = (torch.stack(columns, dim=1).tolist() for columns in zip(*seen, strict=True))
-    held_out = torch.cat([part.engine.evaluate(workload.task.held_out) for part in rollouts]).tolist()
-    initial = torch.cat([part.initial_loss for part in rollouts]).tolist()
-    return [
-        Track(
-            factor,
-            seed,
-            initial[k],
-            losses[k][-1],
-            held_out[k],
-            tuple(steps),
-            tuple(losses[k]),
-            tuple(rates[k]),
-        )
-        for k, (factor, seed) in enumerate(starts)
-    ]
+    rates = tuple(centre * start.factor for start in begun)
+    return Draw(workload.task, tuple(start.seed for start in begun), rates, workload.steps, schedule)
 
 
-def _losses(rollouts: list[Rollout]) -> Tensor:
-    return torch.cat([part.engine.evaluate() for part in rollouts]).double()
+class Looks:
+    """Collects what is seen of runs on their way."""
+
+    def __init__(self) -> None:
+        self._steps: list[int] = []
+        self._losses: list[Tensor] = []
+        self._rates: list[Tensor] = []
+
+    def add(self, step: int, losses: Tensor, rates: Tensor) -> None:
+        """One look, ``[runs]`` each, after ``step`` steps."""
+        self._steps.append(step)
+        self._losses.append(losses)
+        self._rates.append(rates)
+
+    def tracks(self, begun: Sequence[Start], initial: Tensor, held_out: Tensor) -> list[Track]:
+        """What became of each run, after the last look."""
+        losses, rates = (torch.stack(rows, dim=1).tolist() for rows in (self._losses, self._rates))
+        columns = (begun, initial.tolist(), held_out.tolist(), losses, rates)
+        return [
+            Track(
+                start.factor,
+                start.seed,
+                first,
+                seen[-1],
+                apart,
+                tuple(self._steps),
+                tuple(map(_short, seen)),
+                tuple(map(_short, used)),
+            )
+            for start, first, apart, seen, used in zip(*columns, strict=True)
+        ]
 
 
-def _rates(rollouts: list[Rollout]) -> Tensor:
-    """Of the coming step."""
-    return torch.cat([part.base_lrs * part.controller.rates() for part in rollouts])
+def _short(value: float) -> float:
+    """As many digits as a curve needs."""
+    return float(f"{value:.6g}")

@@ -1,63 +1,83 @@
-"""Runs that were made once, on disk: a comparison goes on where it stopped, and references are shared."""
+"""Runs that were made once, in one file: a comparison goes on where it stopped, and references are shared."""
 
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rl_lr.compare.arms import Arm
-from rl_lr.compare.runs import Track
+from rl_lr.compare.runs import Arm, Track
 from rl_lr.compare.workloads import Workload
 from rl_lr.engine import build_objective
-from rl_lr.policy import write_atomically
+
+
+@dataclass(frozen=True)
+class Made:
+    """All runs of an arm on a workload."""
+
+    seconds: float
+    """What they took, on one core."""
+    tracks: tuple[Track, ...]
+    """From every start."""
 
 
 class Store:
-    """A folder of JSON files, one for the runs of an arm on a workload.
+    """A file of JSON lines, one for the runs of an arm on a workload, under a digest of what they depend on.
 
     Args:
-        folder: made if missing.
+        path: of the file; made with its folder if missing. A last line that was cut off is dropped.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._made: dict[str, Made] = {}
+        lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+        whole = [line for line in lines if line.endswith("\n")]
+        if len(whole) < len(lines):
+            path.write_text("".join(whole))
+        for line in whole:
+            row = json.loads(line)
+            self._made[row["key"]] = _read(row)
 
-    def has(self, workload: Workload, arm: Arm) -> bool:
-        """Whether these runs were made."""
-        return self._path(workload, arm).is_file()
+    def get(self, key: str) -> Made | None:
+        """What was made under a key, if it was."""
+        return self._made.get(key)
 
-    def load(self, workload: Workload, arm: Arm) -> list[Track]:
-        """The runs as they were made."""
-        rows: list[dict[str, Any]] = json.loads(self._path(workload, arm).read_text())
-        curves = ("steps", "losses", "rates")
-        return [Track(**row | {name: tuple(row[name]) for name in curves}) for row in rows]
-
-    def make(self, workload: Workload, arm: Arm) -> None:
-        """Make the runs, and keep them."""
-        rows = [asdict(track) for track in arm.run(workload)]
-        write_atomically({self._path(workload, arm): json.dumps(rows).encode()})
-
-    def _path(self, workload: Workload, arm: Arm) -> Path:
-        words = "-".join("".join(c if c.isalnum() else " " for c in f"{workload.name} {arm.name}").split())
-        return self.folder / f"{words}-{_key(workload, arm)}.json"
+    def add(self, key: str, workload: Workload, arm: Arm, made: Made) -> None:
+        """Keep what was made."""
+        tracks = [asdict(track) for track in made.tracks]
+        row = {"key": key, "workload": workload.name, "arm": arm.name, "seconds": made.seconds}
+        with self.path.open("a") as file:
+            file.write(json.dumps(row | {"tracks": tracks}) + "\n")
+        self._made[key] = made
 
 
-def _key(workload: Workload, arm: Arm) -> str:
-    """A digest of everything that the runs depend on."""
+def _read(row: dict[str, Any]) -> Made:
+    curves = ("steps", "losses", "rates")
+    tracks = (Track(**track | {name: tuple(track[name]) for name in curves}) for track in row["tracks"])
+    return Made(row["seconds"], tuple(tracks))
+
+
+def keys(workload: Workload, arms: Sequence[Arm]) -> list[str]:
+    """For each arm, a digest of everything that its runs on a workload depend on."""
     task, digest = workload.task, hashlib.sha256()
     facts = {
         "task": [task.name, asdict(task.optimizer), task.batch_size],
-        "runs": [workload.steps, workload.seeds, list(arm.factors)],
-        "arm": [arm.name, arm.identity, arm.schedule, asdict(arm.control)],
+        "runs": [workload.steps, workload.seeds],
         "versions": [version("rl-lr"), torch.__version__],
     }
     digest.update(json.dumps(facts, sort_keys=True).encode())
     weights = build_objective(task, seed=0).state_dict()
     for tensor in (*task.tensors, *task.held_out, *weights.values()):
         digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    found = []
+    for arm in arms:
+        own = digest.copy()
+        own.update(json.dumps(arm.facts, sort_keys=True).encode())
+        found.append(own.hexdigest()[:16])
+    return found

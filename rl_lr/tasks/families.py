@@ -38,14 +38,21 @@ def _normal(rng: Generator, *shape: int) -> Tensor:
 
 
 def _optimizer(rng: Generator, loss_scale: float = 1.0) -> OptimizerSpec:
-    """AdamW or SGD with drawn constants, centred where a person might start."""
+    """One of the four with drawn constants, centred where a person might start."""
     decay = _log_uniform(rng, 1e-4, 1e-1) if rng.random() < 0.4 else 0.0
-    if rng.random() < 0.65:
-        betas = (float(rng.choice((0.8, 0.9, 0.9, 0.95))), float(rng.choice((0.95, 0.99, 0.999, 0.999))))
-        return OptimizerSpec("adamw", lr=3e-3, betas=betas, weight_decay=decay)
+    betas = (float(rng.choice((0.8, 0.9, 0.9, 0.95))), float(rng.choice((0.95, 0.99, 0.999, 0.999))))
     momentum = float(rng.choice((0.0, 0.9, 0.9, 0.95)))
+    added = 0.1 * decay * loss_scale  # to the gradient, which the scale of the loss multiplies
+    kind = rng.random()
+    if kind < 0.4:
+        return OptimizerSpec("adamw", lr=3e-3, betas=betas, weight_decay=decay)
+    if kind < 0.55:
+        return OptimizerSpec("adam", lr=3e-3, betas=betas, weight_decay=added)
+    if kind < 0.7:
+        centre = 3e-3 * (1.0 - momentum)
+        return OptimizerSpec("rmsprop", lr=centre, momentum=momentum, betas=betas, weight_decay=added)
     centre = 0.5 * (1.0 - momentum) / loss_scale
-    return OptimizerSpec("sgd", lr=centre, momentum=momentum, weight_decay=0.1 * decay * loss_scale)
+    return OptimizerSpec("sgd", lr=centre, momentum=momentum, weight_decay=added)
 
 
 def _scaled(criterion: Criterion, scale: float) -> Criterion:
@@ -210,6 +217,20 @@ def sequences(rng: Generator) -> TensorTask:
     return _finish(rng, "sequences", factory, (tokens,), next_token, batch=(3, most))
 
 
+def encodings(rng: Generator) -> TensorTask:
+    """Attention over a set of vectors tells which of some hidden vectors is among them."""
+    rows, length, size = 1024, _integer(rng, 4, 16), _integer(rng, 3, 12)
+    hidden = _normal(rng, int(rng.integers(3, 9)), size)
+    x = _normal(rng, rows, length, size)
+    y = torch.from_numpy(rng.integers(len(hidden), size=rows))
+    places = torch.from_numpy(rng.integers(length, size=(rows, 2)))
+    for copy in places.T:
+        x[torch.arange(rows), copy] = hidden[y] + _log_uniform(rng, 0.1, 1.0) * _normal(rng, rows, size)
+    width, depth = 4 * _integer(rng, 3, 10), int(rng.integers(1, 4))
+    factory = partial(networks.Encoder, size, length, width, depth, len(hidden))
+    return _finish(rng, "encodings", factory, (x, y), cross_entropy, batch=(4, max(8, 128 // length)))
+
+
 class Quadratic(nn.Module):
     """``½ Σ λᵢ (wᵢ - zᵢ)² / Σ λᵢ``: the loss itself is the network's output."""
 
@@ -241,6 +262,7 @@ TRAINING: Weighted = (
     (autoencoder, 1.0),
     (images, 2.0),
     (sequences, 3.0),
+    (encodings, 1.0),
     (quadratic, 1.0),
 )
 """The families that train the default policy, with the weight that each is drawn with."""

@@ -89,11 +89,11 @@ def convnet(
 
 
 class Attention(nn.Module):
-    """Causal self-attention with plain matrix products (the fused kernel does not stack on CPUs)."""
+    """Self-attention with plain matrix products (the fused kernel does not stack on CPUs)."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, causal: bool = True) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.project, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -105,7 +105,9 @@ class Attention(nn.Module):
         queries, keys, values = (slices[k : k + self.heads] for k in range(0, 3 * self.heads, self.heads))
         mixed = []
         for q, k, v in zip(queries, keys, values, strict=True):
-            scores = (q @ k.transpose(-1, -2) / math.sqrt(size)).masked_fill(future, -math.inf)
+            scores = q @ k.transpose(-1, -2) / math.sqrt(size)
+            if self.causal:
+                scores = scores.masked_fill(future, -math.inf)
             mixed.append(scores.softmax(dim=-1) @ v)
         y: Tensor = self.out(torch.cat(mixed, dim=-1))
         return y
@@ -118,6 +120,32 @@ def _embedding(vocabulary: int, width: int) -> nn.Embedding:
     return embed
 
 
+def _blocks(width: int, depth: int, heads: int, causal: bool) -> nn.Sequential:
+    """Pre-norm transformer blocks and a last normalisation."""
+    blocks: list[nn.Module] = []
+    for _ in range(depth):
+        feed = mlp((width, 2 * width, width), nn.GELU)
+        blocks += [
+            Residual(nn.Sequential(nn.LayerNorm(width), Attention(width, heads, causal))),
+            Residual(nn.Sequential(nn.LayerNorm(width), feed)),
+        ]
+    return nn.Sequential(*blocks, nn.LayerNorm(width))
+
+
+class Encoder(nn.Module):
+    """Pre-norm transformer over vectors, averaged: ``[batch, length, size]`` → ``[batch, outputs]``."""
+
+    def __init__(self, size: int, length: int, width: int, depth: int, outputs: int, heads: int = 2) -> None:
+        super().__init__()
+        self.enter, self.position = nn.Linear(size, width), nn.Parameter(0.02 * torch.randn(length, width))
+        self.blocks, self.head = _blocks(width, depth, heads, causal=False), nn.Linear(width, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of each row."""
+        logits: Tensor = self.head(self.blocks(self.enter(x) + self.position).mean(dim=-2))
+        return logits
+
+
 class Transformer(nn.Module):
     """Pre-norm causal transformer over tokens: ``[..., length]`` → ``[..., length, vocabulary]``."""
 
@@ -125,15 +153,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.embed = _embedding(vocabulary, width)
         self.position = nn.Parameter(0.02 * torch.randn(length, width))
-        blocks: list[nn.Module] = []
-        for _ in range(depth):
-            feed = mlp((width, 2 * width, width), nn.GELU)
-            blocks += [
-                Residual(nn.Sequential(nn.LayerNorm(width), Attention(width, heads))),
-                Residual(nn.Sequential(nn.LayerNorm(width), feed)),
-            ]
-        self.blocks = nn.Sequential(*blocks, nn.LayerNorm(width))
-        self.head = nn.Linear(width, vocabulary)
+        self.blocks, self.head = _blocks(width, depth, heads, causal=True), nn.Linear(width, vocabulary)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of the token after each position."""

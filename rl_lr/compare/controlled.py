@@ -1,0 +1,73 @@
+"""Arms under the control law: a policy, what stands in for one, or a base schedule by itself."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from rl_lr.compare.runs import LOOKS, Looks, Track, drawn, starts
+from rl_lr.compare.workloads import Workload
+from rl_lr.config import ControlConfig
+from rl_lr.rollout import Rollout, split
+from rl_lr.schedules import BaseSchedule
+
+FACTORS = (0.01, 0.1, 1.0, 10.0, 100.0)
+"""Base rates of every arm, over the workload's centre."""
+
+
+class Pilot(Protocol):
+    """Sets the rates of runs: a policy, or what stands in for one. A new one flies every group."""
+
+    def act(self, signals: Tensor) -> Tensor:
+        """Actions ``[runs]`` for the signals of a decision, ``[runs, NUM_SIGNALS]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Controlled:
+    """A pilot over a base schedule, on the engine."""
+
+    name: str
+    """As tables call it."""
+    pilot: Callable[[], Pilot]
+    """Builds what flies one group of runs."""
+    identity: str = ""
+    """What the pilot was made of, beside the name: a policy's checksum."""
+    schedule: BaseSchedule = "cosine"
+    """Base schedule under it."""
+    control: ControlConfig = field(default_factory=ControlConfig)
+    """Constants of the control law."""
+    factors: Sequence[float] = FACTORS
+    """Base rates, over the centre."""
+
+    @property
+    def facts(self) -> list[Any]:
+        """All that its runs depend on beside the workload."""
+        return [self.name, self.identity, self.schedule, asdict(self.control), list(self.factors), LOOKS]
+
+    def run(self, workload: Workload) -> list[Track]:
+        """Every start of a workload."""
+        begun, pilot, looks, decision = starts(workload, self.factors), self.pilot(), Looks(), 0
+        rollouts = [Rollout(part, self.control) for part in split(drawn(workload, begun, self.schedule))]
+        runs = [part.engine.runs for part in rollouts]
+        look_every = max(1, self.control.decision_count // LOOKS)
+        while not rollouts[0].done:
+            actions = pilot.act(torch.cat([part.signals() for part in rollouts]))
+            for part, own in zip(rollouts, actions.split(runs), strict=True):
+                part.advance(own)
+            decision += 1
+            if decision % look_every == 0 or rollouts[0].done:
+                looks.add(rollouts[0].controller.step, _losses(rollouts), _rates(rollouts))
+        held_out = torch.cat([part.engine.evaluate(workload.task.held_out) for part in rollouts])
+        return looks.tracks(begun, torch.cat([part.initial_loss for part in rollouts]), held_out)
+
+
+def _losses(rollouts: list[Rollout]) -> Tensor:
+    return torch.cat([part.engine.evaluate() for part in rollouts]).double()
+
+
+def _rates(rollouts: list[Rollout]) -> Tensor:
+    """Of the coming step."""
+    return torch.cat([part.base_lrs * part.controller.rates() for part in rollouts])

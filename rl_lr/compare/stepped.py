@@ -1,0 +1,93 @@
+"""Arms that bring an optimizer of their own: one torch optimizer for each run, fed by the engine."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from rl_lr.compare.runs import LOOKS, Looks, Start, Track, drawn, starts
+from rl_lr.compare.workloads import Workload
+from rl_lr.engine import Engine
+from rl_lr.rollout import split
+
+
+class Stepper(Protocol):
+    """The optimizer of one run, with whatever sets its rate."""
+
+    def step(self, loss: float) -> None:
+        """One update with the gradients that the parameters carry."""
+        ...
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the coming step."""
+        ...
+
+    def evaluating(self, on: bool) -> None:
+        """Exchange the weights that are trained for those that are the result, and back."""
+        ...
+
+
+Recipe = Callable[[list[Tensor], Workload, Start], Stepper]
+"""Builds the stepper of a run from its parameters, the workload and where it begins."""
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """A recipe on the engine: gradients are stacked, every run's update is the rival's own code."""
+
+    name: str
+    """As tables call it."""
+    recipe: Recipe
+    """Builds the stepper of each run."""
+    factors: Sequence[float]
+    """What its own rate is multiplied by."""
+    identity: str = ""
+    """Versions and settings, beside the name."""
+    averages: bool = False
+    """Whether the result is other weights than those that are trained."""
+
+    @property
+    def facts(self) -> list[Any]:
+        """All that its runs depend on beside the workload."""
+        return [self.name, self.identity, list(self.factors), LOOKS]
+
+    def run(self, workload: Workload) -> list[Track]:
+        """Every start of a workload."""
+        begun, tracks = starts(workload, self.factors), list[Track]()
+        for part in split(drawn(workload, begun)):
+            tracks += self._run(workload, begun[len(tracks) : len(tracks) + part.runs])
+        return tracks
+
+    def _run(self, workload: Workload, begun: Sequence[Start]) -> list[Track]:
+        engine, looks = Engine(workload.task, [start.seed for start in begun], traced=True), Looks()
+        initial = engine.evaluate()
+        own = [[p[run] for p in engine.parameters.values()] for run in range(engine.runs)]
+        steppers = [self.recipe(mine, workload, start) for mine, start in zip(own, begun, strict=True)]
+        look_at = {round(workload.steps * look / LOOKS) for look in range(1, LOOKS + 1)}
+        for step in range(1, workload.steps + 1):
+            losses, gradients = engine.gradients()
+            for run, (loss, stepper) in enumerate(zip(losses.tolist(), steppers, strict=True)):
+                for parameter, gradient in zip(own[run], gradients, strict=True):
+                    parameter.grad = gradient[run]
+                stepper.step(loss)
+            if step in look_at:
+                seen, apart = self._look(engine, steppers, workload)
+                looks.add(step, seen, torch.tensor([stepper.rate for stepper in steppers]))
+        return looks.tracks(begun, initial, apart)
+
+    def _look(
+        self, engine: Engine, steppers: Sequence[Stepper], workload: Workload
+    ) -> tuple[Tensor, Tensor]:
+        """Losses on the fixed sample and on rows kept apart, of the weights that are the result."""
+        if self.averages:
+            for stepper in steppers:
+                stepper.evaluating(True)
+            engine.calibrate()
+        losses = engine.evaluate(), engine.evaluate(workload.task.held_out)
+        if self.averages:
+            for stepper in steppers:
+                stepper.evaluating(False)
+        return losses
