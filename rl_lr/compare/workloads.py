@@ -153,11 +153,12 @@ def _picture() -> tuple[Rows, Rows]:
 
 def _ratings() -> tuple[Rows, Rows]:
     """2000 noisy entries of a 60×60 matrix of rank 6."""
-    generator = torch.Generator().manual_seed(0)
-    people, things = (torch.randn(60, 6, generator=generator) for _ in range(2))
-    pairs = torch.randint(60, (2000, 2), generator=generator)
-    exact = (people[pairs[:, 0]] * things[pairs[:, 1]]).sum(dim=-1, keepdim=True)
-    return _split(pairs, exact + 0.1 * torch.randn(2000, 1, generator=generator))
+    rng = np.random.default_rng(0)  # not torch's: networks of seed 0 would be drawn from the same numbers
+    people, things = rng.standard_normal((2, 60, 6), dtype=np.float32)
+    pairs = rng.integers(60, size=(2000, 2))
+    exact = (people[pairs[:, 0]] * things[pairs[:, 1]]).sum(axis=-1, keepdims=True)
+    noisy = exact + 0.1 * rng.standard_normal((2000, 1), dtype=np.float32)
+    return _split(torch.from_numpy(pairs), torch.from_numpy(noisy))
 
 
 def _additions() -> tuple[Rows, Rows]:

@@ -219,16 +219,16 @@ def sequences(rng: Generator) -> TensorTask:
 
 def encodings(rng: Generator) -> TensorTask:
     """Attention over a set of vectors tells which of some hidden vectors is among them."""
-    rows, length, size = 1024, _integer(rng, 4, 16), _integer(rng, 3, 12)
+    rows, length, size = 1024, _integer(rng, 4, 12), _integer(rng, 3, 12)
     hidden = _normal(rng, int(rng.integers(3, 9)), size)
     x = _normal(rng, rows, length, size)
     y = torch.from_numpy(rng.integers(len(hidden), size=rows))
     places = torch.from_numpy(rng.integers(length, size=(rows, 2)))
     for copy in places.T:
         x[torch.arange(rows), copy] = hidden[y] + _log_uniform(rng, 0.1, 1.0) * _normal(rng, rows, size)
-    width, depth = 4 * _integer(rng, 3, 10), int(rng.integers(1, 4))
+    width, depth = 4 * _integer(rng, 3, 8), int(rng.integers(1, 3))
     factory = partial(networks.Encoder, size, length, width, depth, len(hidden))
-    return _finish(rng, "encodings", factory, (x, y), cross_entropy, batch=(4, max(8, 128 // length)))
+    return _finish(rng, "encodings", factory, (x, y), cross_entropy, batch=(4, max(8, 80 // length)))
 
 
 class Quadratic(nn.Module):
