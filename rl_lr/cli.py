@@ -9,6 +9,7 @@ from jsonargparse import auto_cli, set_parsing_settings
 from rich.console import Console
 
 from rl_lr.config import TrainConfig
+from rl_lr.policy import Policy
 from rl_lr.process import dedicate_process
 from rl_lr.workers import Local, Processes, RayCluster, WorkerError, Workers
 
@@ -103,17 +104,28 @@ def demo_command(out: Path = Path("demo-out"), minutes: float = 2.0, steps: int 
     run_demo(out, minutes, steps)
 
 
-def compare_command(out: Path = Path("compare-out"), policy: str = "default", jobs: int = 1) -> None:
-    """Compare a policy with tuned schedules on networks that no policy was trained on.
+def compare_command(
+    out: Path = Path("compare-out"),
+    policy: str = "default",
+    suite: Literal["heldout", "validation", "train-families"] = "heldout",
+    jobs: int = 1,
+    rivals: bool = True,
+    page: Path | None = None,
+) -> None:
+    """Compare a policy with tuned schedules and rivals on networks that it was not trained on.
 
     Args:
         out: Folder for every run and the results; what is there already is not run again.
         policy: Name or folder of the policy.
+        suite: heldout, networks used for nothing else; validation, families for choosing between
+            policies; train-families, unseen instances of what policies train on.
         jobs: Processes to use.
+        rivals: Whether optimizers of other packages take part; they need the extra "rivals".
+        page: Where to write the page of results; left out, results.md in out.
     """
     from rl_lr.compare import run_compare
 
-    run_compare(out, policy, jobs)
+    run_compare(out, Policy.load(policy), suite, jobs, rivals, page)
 
 
 def bench_command(out: Path = Path("bench.json"), repetitions: int = 20) -> None:

@@ -1,14 +1,10 @@
 """PPO across runs: trains a policy on thousands of short trainings and exports it."""
 
-import shlex
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ from rl_lr.config import TrainConfig
 from rl_lr.episodes import Plan, play
 from rl_lr.learner import Figures, Learner
 from rl_lr.policy import Policy, PolicyFileError, write_atomically
+from rl_lr.provenance import command, commit, versions
 from rl_lr.resume import Progress, check_same, load, save
 from rl_lr.tasks import Family, Task, name_of, resolve
 from rl_lr.tasks.check import check_deterministic
@@ -166,11 +163,11 @@ def _origin(config: TrainConfig, tasks: "Sequence[str | Task | Family] | None") 
     """What is known of a policy before its training begins."""
     return {
         "agent": "PPO (stable-baselines3)",
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "commit": _commit(),
+        "command": command(),
+        "commit": commit(),
         "tasks": _names(tasks) or "built-in training families",
         "settings": asdict(config),
-        "versions": {name: version(name) for name in ("rl-lr", "torch", "stable-baselines3")},
+        "versions": versions(),
     }
 
 
@@ -182,13 +179,3 @@ def _progress(config: TrainConfig, iterations: int, minutes: float, measured: Fi
         "minutes": round(minutes, 1),
         "validation": {name: round(value, 4) for name, value in measured.items()},
     }
-
-
-def _commit() -> str:
-    """The commit of the source checkout that runs, marked if it was changed; "" outside of one."""
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""

@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl_lr.compare import compare, run_compare
-from rl_lr.compare.arms import FACTORS, GRID, Arm, arms, mean_actions, references
-from rl_lr.compare.figures import Cell, Reference, cell, summary
+from rl_lr.compare import Comparison, run_compare
+from rl_lr.compare.arms import GRID, REFERENCE_RUNS, contenders, mean_actions, references
+from rl_lr.compare.controlled import FACTORS, Controlled
+from rl_lr.compare.figures import Cell, Reference, cell, duel, summary
 from rl_lr.compare.pilots import Blind, Replay, Rule, untrained
-from rl_lr.compare.runs import Track, fly
-from rl_lr.compare.store import Store
+from rl_lr.compare.runs import Arm, Track
+from rl_lr.compare.store import Made, Store, keys
+from rl_lr.compare.suites import suite
 from rl_lr.compare.workloads import CENTRES, Workload, held_out, held_out_tasks
 from rl_lr.config import ControlConfig
 from rl_lr.engine import Engine
@@ -41,6 +44,25 @@ def test_the_held_out_suite_is_wide() -> None:
     assert len({load.name for load in workloads}) == len(workloads)
 
 
+def test_no_suite_shares_a_task_with_another_and_each_is_always_the_same() -> None:
+    chosen, trained = suite("validation"), suite("train-families")
+    families = [{load.task.name.rsplit(" ", 1)[0] for load in loads} for loads in (chosen, trained)]
+    assert families[0].isdisjoint(families[1])
+    names = [load.name for load in (*chosen, *trained, *held_out())]
+    assert len(set(names)) == len(names)
+    for one, again in zip(chosen, suite("validation"), strict=True):
+        assert one.name == again.name
+        assert torch.equal(one.task.tensors[0], again.task.tensors[0])
+        assert len(one.task.held_out[0]) == pytest.approx(len(one.task.tensors[0]) / 4, rel=0.02)
+
+
+def test_no_network_begins_as_the_answer() -> None:
+    """Regression: ratings were drawn from the same numbers as the network of seed 0."""
+    for task in TASKS.values():
+        first = Engine(task, range(3)).evaluate()
+        assert float(first.min()) > 0.3 * float(first.max()), task.name
+
+
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_every_held_out_network_is_stacked_learns_and_has_rows_kept_apart(name: str) -> None:
     task = TASKS[name]
@@ -58,21 +80,23 @@ def test_every_held_out_network_is_stacked_learns_and_has_rows_kept_apart(name: 
 
 
 def test_runs_are_kept_with_their_curves() -> None:
-    tracks = fly(SMALL[0], (0.1, 10.0), Policy.keep(), "linear")
+    arm = Controlled("linear", Policy.keep, schedule="linear", factors=(0.1, 10.0))
+    tracks = arm.run(SMALL[0])
     assert [(one.factor, one.seed) for one in tracks] == [(0.1, 0), (0.1, 1), (10.0, 0), (10.0, 1)]
     for one in tracks:
         assert one.steps[-1] == 80
-        assert one.losses[-1] == one.final
+        assert one.losses[-1] == pytest.approx(one.final, rel=1e-5)
         assert len(one.steps) == len(one.losses) == len(one.rates)
-        assert max(one.rates) == pytest.approx(one.factor * CENTRES["sgd"], rel=0.1)
+        assert max(one.rates) == pytest.approx(one.factor * CENTRES["sgd"], rel=0.2)
     assert tracks[0].initial == tracks[2].initial  # the same weights
     assert tracks[0].initial != tracks[1].initial
 
 
 def test_a_run_does_not_depend_on_what_flies_beside_it() -> None:
     policy = Policy.load("default")
-    alone = fly(SMALL[0], (10.0,), policy, control=policy.control)
-    among = fly(SMALL[0], (0.01, 10.0), policy, control=policy.control)[2:]
+    arm = contenders(policy)[0]
+    alone = replace(arm, factors=(10.0,)).run(SMALL[0])
+    among = replace(arm, factors=(0.01, 10.0)).run(SMALL[0])[2:]
     for ours, theirs in zip(alone, among, strict=True):
         assert ours.final == pytest.approx(theirs.final, rel=1e-3)
 
@@ -112,79 +136,134 @@ def test_an_untrained_policy_hardly_acts() -> None:
 
 def test_the_reference_is_the_best_run_of_its_seed_and_of_each_loss_by_itself() -> None:
     tracks = [replace(a_track(0.5), held_out=0.9), replace(a_track(0.4), held_out=1.1), a_track(math.nan)]
-    assert Reference.of(tracks) == Reference(final=0.4, held_out=0.9)
+    assert Reference.of(tracks) == Reference(tracks[1], held_out=0.9)
 
 
 def test_a_cell_by_hand() -> None:
-    one = cell("w", "a", a_track(0.5), Reference(final=0.25, held_out=1.0), horizon=20)
+    one = cell("w", "a", a_track(0.5), Reference(a_track(0.25), held_out=1.0), horizon=20)
     assert one.regret == pytest.approx(math.log(0.25 + 0.003) - math.log(0.125 + 0.003))
     assert one.normalised == pytest.approx(0.25 / 1.75)
     assert one.held_out == pytest.approx(0.0)
     assert one.reached == math.inf
     assert not one.lost
-    better = cell("w", "a", a_track(0.2), Reference(final=1.0, held_out=1.0), horizon=20)
+    better = cell("w", "a", a_track(0.2), Reference(a_track(1.0), held_out=1.0), horizon=20)
     assert better.regret < 0 > better.normalised
     assert better.reached == 0.5
 
 
 @pytest.mark.parametrize("final", [math.nan, math.inf, 3.0])
 def test_a_run_that_diverged_is_lost(final: float) -> None:
-    one = cell("w", "a", a_track(final), Reference(0.25, 1.0), horizon=20)
+    one = cell("w", "a", a_track(final), Reference(a_track(0.25), 1.0), horizon=20)
     assert one.lost
     assert one.regret > 1.0
 
 
-def test_a_summary_by_hand() -> None:
-    cells = [
-        Cell("w", "a", 1.0, seed, regret, regret / 10, 0.0, reached, lost=False)
-        for seed, (regret, reached) in enumerate([(-0.1, 0.5), (0.0, 0.9), (0.0, 1.0), (0.5, math.inf)])
+def some_cells(arm: str, regrets: list[float], factor: float = 1.0) -> list[Cell]:
+    reached = [0.5, 0.9, 1.0, math.inf]
+    return [
+        Cell(f"w{k}", arm, factor, k, regret, regret / 10, 0.0, time, lost=False)
+        for k, (regret, time) in enumerate(zip(regrets, reached, strict=True))
     ]
-    figures = summary("a", cells)
+
+
+def test_a_summary_by_hand() -> None:
+    figures = summary("a", some_cells("a", [-0.1, 0.0, 0.0, 0.5]))
     assert (figures.median, figures.middle) == (0.0, 0.0)
     assert figures.low <= 0.0 <= figures.high
     assert (figures.at_reference, figures.within, figures.worst) == (0.75, 0.75, 0.05)
-    assert (figures.reached, figures.lost) == (0.95, 0)
+    assert (figures.reached, figures.lost, figures.cells) == (0.95, 0, 4)
+
+
+def test_a_duel_by_hand() -> None:
+    ours, theirs = some_cells("a", [-0.1, 0.0, 0.0, 0.5]), some_cells("b", [0.1, 0.2, -0.2, 0.7])
+    against = duel(ours, theirs)
+    assert (against.arm, against.lower) == ("b", 0.75)
+    assert against.advantage == pytest.approx(0.2)
+    assert against.low <= 0.2 <= against.high
+
+
+def test_an_arm_without_base_rates_meets_every_run_of_ours() -> None:
+    ours = some_cells("a", [0.0] * 4, 0.1) + some_cells("a", [2.0] * 4, 10.0)
+    assert duel(ours, some_cells("b", [1.0] * 4, 1.0)).lower == 0.5
+
+
+def test_the_interval_draws_workloads_not_cells() -> None:
+    many = [replace(one, seed=seed) for one in some_cells("a", [-1.0, 0.0, 0.0, 1.0]) for seed in range(50)]
+    figures = summary("a", many)
+    assert figures.high - figures.low > 0.5  # four workloads tell little, however often each was run
 
 
 # --- the whole -------------------------------------------------------------------------------
 
 
-def test_a_comparison_is_made_once_written_down_and_taken_up_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    summaries = run_compare(tmp_path, "default", jobs=1, workloads=SMALL)
+def test_a_comparison_is_made_once_written_down_and_taken_up_again(tmp_path: Path) -> None:
+    policy, console = Policy.load("default"), Console(record=True, width=200)
+    arms = len(contenders(policy)) + 3
+
+    def run() -> Comparison:
+        return run_compare(tmp_path, policy, "heldout", rivals=False, workloads=SMALL, console=console)
+
+    by_name = {one.arm: one for one in run().summaries}
     first = (tmp_path / "results.json").read_text()
     results = json.loads(first)
-    policy = Policy.load("default")
-    assert len(results["cells"]) == len(SMALL) * len(arms(policy)) * len(FACTORS) * 2
-    assert "rl-lr: normalised regret" in capsys.readouterr().out
-    by_name = {one.arm: one for one in summaries}
+    assert len(results["cells"]) == len(SMALL) * arms * len(FACTORS) * 2
+    assert "rl-lr: normalised regret" in console.export_text()
     assert by_name["rl-lr"].middle < by_name["untrained policy"].middle
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
-    next(iter(files)).unlink()  # as if stopped before the last one
-    run_compare(tmp_path, "default", jobs=1, workloads=SMALL)
-    again = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
-    assert sum(files[path] != again[path] for path in files) == 1
+    lines = (tmp_path / "runs.jsonl").read_text().splitlines(keepends=True)
+    assert len(lines) == len(SMALL) * arms
+    (tmp_path / "runs.jsonl").write_text("".join(lines[:-1]) + lines[-1][:100])  # as if stopped in writing
+    run()
+    again = (tmp_path / "runs.jsonl").read_text().splitlines(keepends=True)
+    assert again[:-1] == lines[:-1]
+    assert json.loads(again[-1])["tracks"] == json.loads(lines[-1])["tracks"]
     assert (tmp_path / "results.json").read_text() == first
+
+    page = (tmp_path / "results.md").read_text()
+    assert policy.sha256 in page
+    for picture in ("profile.png", "base-rate.png", "rates.png"):
+        assert f"({picture})" in page
+        assert (tmp_path / picture).stat().st_size > 10_000
+    board = EventAccumulator(str(tmp_path / "tensorboard" / "rl-lr x0.01"))
+    board.Reload()
+    assert f"loss/{SMALL[0].name}" in board.Tags()["scalars"]
 
 
 def test_the_reference_is_never_worse_than_the_same_schedule_at_a_rate_of_its_grid(tmp_path: Path) -> None:
-    cells = compare(Policy.load("default"), SMALL[:1], tmp_path, 1, Console(quiet=True))
-    assert all(any(math.isclose(factor, rate) for rate in GRID) for factor in FACTORS)
-    for one in cells:
-        if one.arm in ("cosine", "linear", "wsd"):
-            assert one.normalised >= -1e-3
+    found = run_compare(
+        tmp_path,
+        Policy.load("default"),
+        "heldout",
+        rivals=False,
+        workloads=SMALL[:1],
+        console=Console(quiet=True),
+    )
+    assert set(FACTORS) < set(GRID)
+    assert REFERENCE_RUNS == 27
+    for name in ("cosine", "linear", "wsd"):
+        assert min(one.normalised for one in found.cells[name]) >= 0.0
+        assert {one.factor for one in found.cells[name]} == set(FACTORS)
 
 
-def test_other_constants_another_network_or_other_rates_are_other_runs(tmp_path: Path) -> None:
-    store, arm = Store(tmp_path), references(ControlConfig())[0]
-    store.make(SMALL[0], arm)
-    assert store.has(SMALL[0], arm)
+def test_other_constants_another_network_or_other_rates_are_other_runs() -> None:
+    arm = references()[0]
     others: list[tuple[Workload, Arm]] = [
         (SMALL[1], arm),
         (replace(SMALL[0], steps=81), arm),
         (SMALL[0], replace(arm, control=ControlConfig(bound=3.0))),
         (SMALL[0], replace(arm, factors=(1.0,))),
         (SMALL[0], replace(arm, identity="another policy")),
+        (SMALL[0], arm),
     ]
-    assert not any(store.has(*other) for other in others)
+    found = [keys(workload, [one])[0] for workload, one in others]
+    assert len(set(found)) == len(others)
+    assert keys(SMALL[0], [arm])[0] == found[-1]
+
+
+def test_what_was_made_is_read_back_as_it_was(tmp_path: Path) -> None:
+    made = Made(1.5, (a_track(math.nan), a_track(0.25, seed=1)))
+    Store(tmp_path / "runs.jsonl").add("key", SMALL[0], references()[0], made)
+    store = Store(tmp_path / "runs.jsonl")
+    assert "key" in store
+    assert "other" not in store
+    assert store["key"].tracks[1] == made.tracks[1]
+    assert math.isnan(store["key"].tracks[0].final)

@@ -11,88 +11,83 @@ from rich.console import Console
 from rich.progress import track
 
 from rl_lr.compare.arms import contenders, references
-from rl_lr.compare.controlled import FACTORS
-from rl_lr.compare.figures import Cell, Reference, Summary, cell, summary
-from rl_lr.compare.report import summary_table, workload_table
+from rl_lr.compare.boards import write_boards
+from rl_lr.compare.comparison import Comparison
+from rl_lr.compare.page import results_page
+from rl_lr.compare.plots import draw
+from rl_lr.compare.report import by_workload, duel_columns, summary_columns, terminal
 from rl_lr.compare.runs import Arm
 from rl_lr.compare.store import Made, Store, keys
-from rl_lr.compare.workloads import Workload, held_out
+from rl_lr.compare.suites import Suite, suite
+from rl_lr.compare.workloads import Workload
 from rl_lr.policy import Policy
 from rl_lr.process import dedicate_process
 
-__all__ = ["compare", "run_compare"]
+__all__ = ["Comparison", "run_compare"]
 
 
 def run_compare(
-    out: Path, policy: str, jobs: int, workloads: Sequence[Workload] | None = None
-) -> list[Summary]:
-    """Compare on the held-out suite, write ``results.json`` and print the tables."""
-    if jobs < 1:
-        raise ValueError(f"jobs is {jobs}: give the number of processes, at least 1.")
-    console = Console()
-    cells = compare(
-        Policy.load(policy),
-        held_out() if workloads is None else workloads,
-        Store(out / "runs.jsonl"),
-        jobs,
-        console,
-    )
-    names = list(dict.fromkeys(one.arm for one in cells))
-    summaries = [summary(name, [one for one in cells if one.arm == name]) for name in names]
-    results = {"summaries": [asdict(one) for one in summaries], "cells": [asdict(one) for one in cells]}
-    (out / "results.json").write_text(json.dumps(results, indent=1))
-    console.print(workload_table([one for one in cells if one.arm == names[0]], names[0]))
-    console.print(summary_table(summaries))
-    return summaries
+    out: Path,
+    policy: Policy,
+    name: Suite,
+    jobs: int = 1,
+    rivals: bool = True,
+    page: Path | None = None,
+    workloads: Sequence[Workload] | None = None,
+    console: Console | None = None,
+) -> Comparison:
+    """Compare on a suite, print the tables, and write everything down.
 
-
-def compare(
-    policy: Policy, workloads: Sequence[Workload], store: Store, jobs: int, console: Console
-) -> list[Cell]:
-    """Every run of every arm against the reference of its workload and seed.
+    Writes into ``out``: ``runs.jsonl`` (every run, so that none is made twice), ``results.json``,
+    ``tensorboard/``, three figures, and ``results.md``.
 
     Args:
+        out: folder of the results; made if missing.
         policy: the policy that is compared.
-        workloads: what is run.
-        store: where runs are kept; those that are there already are not made again.
+        name: of the suite.
         jobs: processes.
-        console: where progress is shown.
+        rivals: whether the arms that need the optional extra ``rivals`` take part.
+        page: where the page goes instead.
+        workloads: those of the suite that are wanted, None for all.
+        console: where progress and tables are shown.
     """
-    tuned, arms = references(), (*contenders(policy), *references())
-    made = make(workloads, arms, store, jobs, console)
-    cells = []
-    for workload, runs in zip(workloads, made, strict=True):
-        grid = [one for arm in tuned for one in runs[arm.name].tracks]
-        best = {seed: Reference.of([one for one in grid if one.seed == seed]) for seed in range(workload.seeds)}
-        cells += [
-            cell(workload.name, arm.name, one, best[one.seed], workload.steps)
-            for arm in arms
-            for one in runs[arm.name].tracks
-            if one.factor in FACTORS
-        ]
-    return cells
+    if jobs < 1:
+        raise ValueError(f"jobs is {jobs}: give the number of processes, at least 1.")
+    console, page = console or Console(), page or out / "results.md"
+    arms: list[Arm] = [*contenders(policy), *references(), *(_rivals() if rivals else [])]
+    chosen = suite(name) if workloads is None else workloads
+    made = make(chosen, arms, Store(out / "runs.jsonl"), jobs, console)
+    comparison = Comparison(chosen, arms, references(), made)
+    results = {
+        "summaries": [asdict(one) for one in comparison.summaries],
+        "duels": [asdict(one) for one in comparison.duels],
+        "cells": [asdict(one) for cells in comparison.cells.values() for one in cells],
+    }
+    (out / "results.json").write_text(json.dumps(results, indent=1))
+    write_boards(comparison, out / "tensorboard")
+    figures = draw(comparison, out)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(results_page(comparison, name, policy, figures, page))
+    _show(comparison, console)
+    console.print(
+        f"Page: {page}, curves: tensorboard --logdir {out / 'tensorboard'}", highlight=False, soft_wrap=True
+    )
+    return comparison
 
 
 def make(
     workloads: Sequence[Workload], arms: Sequence[Arm], store: Store, jobs: int, console: Console
 ) -> list[dict[str, Made]]:
     """The runs of every arm by its name, for each workload; what the store has is not made again."""
-    wanted = [
-        (workload, arm, key)
-        for workload in workloads
-        for arm, key in zip(arms, keys(workload, arms), strict=True)
-    ]
-    missing = [(index, unit) for index, unit in enumerate(wanted) if store.get(unit[2]) is None]
+    wanted = [(load, arm, key) for load in workloads for arm, key in zip(arms, keys(load, arms), strict=True)]
+    missing = [(index, unit) for index, unit in enumerate(wanted) if unit[2] not in store]
     running = Parallel(jobs, return_as="generator_unordered")(
-        delayed(_make)(index, workload, arm) for index, (workload, arm, _) in missing
+        delayed(_make)(index, load, arm) for index, (load, arm, _) in missing
     )
     for index, made in track(running, "runs", total=len(missing), console=console):
-        workload, arm, key = wanted[index]
-        store.add(key, workload, arm, made)
-    found: dict[str, dict[str, Made]] = {workload.name: {} for workload in workloads}
-    for workload, arm, key in wanted:
-        found[workload.name][arm.name] = store.get(key)
-    return list(found.values())
+        load, arm, key = wanted[index]
+        store.add(key, load, arm, made)
+    return [{arm.name: store[key] for load, arm, key in wanted if load is one} for one in workloads]
 
 
 def _make(index: int, workload: Workload, arm: Arm) -> tuple[int, Made]:
@@ -100,3 +95,32 @@ def _make(index: int, workload: Workload, arm: Arm) -> tuple[int, Made]:
     began = time.monotonic()
     tracks = tuple(arm.run(workload))
     return index, Made(round(time.monotonic() - began, 1), tracks)
+
+
+def _rivals() -> Sequence[Arm]:
+    try:
+        from rl_lr.compare.rivals import rivals
+
+        return rivals()
+    except ImportError as error:
+        raise ValueError(
+            f"The rivals are optimizers of other packages, and {error.name} is missing: "
+            f"pip install 'rl-lr[rivals]', or leave them out with --rivals false."
+        ) from error
+
+
+def _show(comparison: Comparison, console: Console) -> None:
+    """The tables on the terminal."""
+    name, cells = next(iter(comparison.cells.items()))
+    console.print(
+        terminal(f"{name}: normalised regret, %, median over seeds, by base rate", by_workload(cells))
+    )
+    console.print(
+        terminal(f"{name} against each arm, run by run", [duel_columns(one) for one in comparison.duels])
+    )
+    console.print(
+        terminal(
+            "Against the best of 27 tuned runs: regret in nats, lower is better (95 % interval)",
+            [summary_columns(one) for one in comparison.summaries],
+        )
+    )

@@ -17,6 +17,9 @@ GRID = tuple(10.0 ** (k / 2) for k in range(-4, 5))
 REFERENCE_SCHEDULES: tuple[BaseSchedule, ...] = ("cosine", "linear", "wsd")
 """Schedules that the reference is tuned over."""
 
+REFERENCE_RUNS = len(GRID) * len(REFERENCE_SCHEDULES)
+"""What a reference costs, for each workload and seed."""
+
 
 def references() -> list[Controlled]:
     """The runs that the reference is the best of: every schedule over the whole grid."""
@@ -31,7 +34,6 @@ def contenders(policy: Policy) -> list[Controlled]:
     control, mark = policy.control, policy.sha256
     return [
         Controlled("rl-lr", lambda: policy, mark, control=control),
-        Controlled("constant", Policy.keep, "", "constant", ControlConfig().unguarded),
         Controlled("untrained policy", lambda: untrained(policy), mark, control=control),
         Controlled("blind policy", lambda: Blind(policy), mark, control=control),
         Controlled("replayed offsets", lambda: Replay(mean_actions(policy)), mark, control=control),

@@ -63,6 +63,10 @@ class Controlled:
         held_out = torch.cat([part.engine.evaluate(workload.task.held_out) for part in rollouts])
         return looks.tracks(begun, torch.cat([part.initial_loss for part in rollouts]), held_out)
 
+    def rows(self, tracks: Sequence[Track]) -> dict[str, list[Track]]:
+        """One line; base rates that only the reference is tuned over are left out."""
+        return {self.name: [one for one in tracks if one.factor in FACTORS]}
+
 
 def _losses(rollouts: list[Rollout]) -> Tensor:
     return torch.cat([part.engine.evaluate() for part in rollouts]).double()

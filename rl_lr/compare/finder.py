@@ -3,10 +3,12 @@
 import logging
 import tempfile
 import warnings
+from contextlib import ExitStack, redirect_stderr
+from io import StringIO
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.tuner import Tuner
+from pytorch_lightning.tuner.tuning import Tuner
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, TensorDataset
@@ -37,8 +39,12 @@ def found_rate(task: Task, seed: int) -> float:
     """What ``Tuner.lr_find`` suggests at its defaults; the task's own rate if it suggests none."""
     rows = DataLoader(TensorDataset(*task.data()), task.batch_size, shuffle=True, drop_last=True)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about workers and loggers, which a range test needs not
+    with ExitStack() as scope:
+        folder = scope.enter_context(tempfile.TemporaryDirectory())
+        scope.enter_context(torch.random.fork_rng(devices=[]))
+        scope.enter_context(redirect_stderr(StringIO()))  # its progress bar cannot be switched off
+        scope.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")  # about workers and loggers, which a range test does not need
         torch.manual_seed(seed)
         trainer = Trainer(
             max_steps=1000,

@@ -4,8 +4,9 @@ The packages are the optional extra ``rivals``; each is used as its documentatio
 """
 
 import math
-from collections.abc import Callable
+from contextlib import redirect_stdout
 from importlib.metadata import version
+from io import StringIO
 from typing import Any
 
 import torch
@@ -33,42 +34,36 @@ def rivals() -> list[Stepped]:
         Stepped("one-cycle", one_cycle, FACTORS),
         Stepped("reduce on plateau", plateau, FACTORS),
         Stepped("hypergradient", hypergradient, FACTORS),
-        Stepped("LR finder + one-cycle", finder, (1.0,), version("pytorch-lightning")),
-        Stepped("Prodigy", prodigy, OWN_GRID, version("prodigyopt")),
-        Stepped("D-Adaptation", d_adaptation, OWN_GRID, version("dadaptation")),
-        Stepped("schedule-free", schedule_free, OWN_GRID, version("schedulefree"), averages=True),
+        Stepped(
+            "LR finder + one-cycle", finder, (1.0,), own_rate=True, identity=version("pytorch-lightning")
+        ),
+        Stepped("Prodigy", prodigy, OWN_GRID, own_rate=True, identity=version("prodigyopt")),
+        Stepped("D-Adaptation", d_adaptation, OWN_GRID, own_rate=True, identity=version("dadaptation")),
+        Stepped("schedule-free", schedule_free, OWN_GRID, own_rate=True, identity=version("schedulefree")),
     ]
 
 
 class Scheduled:
-    """An optimizer with, or without, one of torch's schedulers.
+    """An optimizer under one of torch's schedulers.
 
     Args:
-        optimizer: steps.
-        scheduler: is stepped after it; None for none.
-        scale: what the optimizer multiplies its ``lr`` by, if anything.
+        optimizer: steps; what it really uses may be ``d`` times its ``lr``.
+        scheduler: is stepped after it.
     """
 
-    def __init__(
-        self, optimizer: Optimizer, scheduler: LRScheduler | None = None, scale: Callable[[], float] | None = None
-    ) -> None:
-        self._optimizer, self._scheduler, self._scale = optimizer, scheduler, scale
+    def __init__(self, optimizer: Optimizer, scheduler: LRScheduler) -> None:
+        self._optimizer, self._scheduler = optimizer, scheduler
 
     def step(self, loss: float) -> None:
         """One update, then the scheduler's."""
         self._optimizer.step()
-        if self._scheduler is not None:
-            self._scheduler.step()
+        self._scheduler.step()
 
     @property
     def rate(self) -> float:
         """Learning rate of the coming step."""
-        return float(self._optimizer.param_groups[0]["lr"]) * (1.0 if self._scale is None else self._scale())
-
-    def evaluating(self, on: bool) -> None:
-        """As schedule-free optimizers ask for."""
-        switch: Any = self._optimizer
-        switch.eval() if on else switch.train()
+        group = self._optimizer.param_groups[0]
+        return float(group["lr"]) * float(group.get("d", 1.0))
 
 
 def _optimizer(parameters: list[Tensor], workload: Workload, start: Start) -> Optimizer:
@@ -157,42 +152,57 @@ def prodigy(parameters: list[Tensor], workload: Workload, start: Start) -> Sched
     """Prodigy (Mishchenko & Defazio, 2306.06101) with the cosine annealing that its documentation recommends."""
     from prodigyopt import Prodigy
 
-    optimizer = Prodigy(parameters, lr=start.factor, weight_decay=workload.task.optimizer.weight_decay)
-    return _annealed(optimizer, workload.steps)
+    optimizer = Prodigy(parameters, start.factor, weight_decay=workload.task.optimizer.weight_decay)
+    return Scheduled(optimizer, CosineAnnealingLR(optimizer, workload.steps))
 
 
 def d_adaptation(parameters: list[Tensor], workload: Workload, start: Start) -> Scheduled:
     """D-Adaptation (Defazio & Mishchenko, 2301.07733), SGD's or Adam's, under cosine annealing."""
     from dadaptation import DAdaptAdam, DAdaptSGD
 
-    spec = workload.task.optimizer
-    if spec.kind == "sgd":
-        return _annealed(DAdaptSGD(parameters, start.factor, momentum=spec.momentum), workload.steps)
-    adam = DAdaptAdam(parameters, start.factor, weight_decay=spec.weight_decay, decouple=spec.kind == "adamw")
-    return _annealed(adam, workload.steps)
+    spec, optimizer = workload.task.optimizer, None
+    with redirect_stdout(StringIO()):  # it prints what weight decay it uses
+        if spec.kind == "sgd":
+            optimizer = DAdaptSGD(parameters, start.factor, spec.momentum, spec.weight_decay)
+        else:
+            decoupled = spec.kind == "adamw"
+            optimizer = DAdaptAdam(
+                parameters, start.factor, weight_decay=spec.weight_decay, decouple=decoupled
+            )
+    return Scheduled(optimizer, CosineAnnealingLR(optimizer, workload.steps))
 
 
-def _annealed(optimizer: Optimizer, steps: int) -> Scheduled:
-    """Under cosine annealing; the rate that such an optimizer uses is ``d`` times its ``lr``."""
-    return Scheduled(optimizer, CosineAnnealingLR(optimizer, steps), lambda: float(optimizer.param_groups[0]["d"]))
+class ScheduleFree:
+    """A schedule-free optimizer, which trains other weights than it gives."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+        optimizer.train()
+
+    def step(self, loss: float) -> None:
+        """One update."""
+        self._optimizer.step()
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the step made last, which its warm-up may hold back."""
+        group = self._optimizer.param_groups[0]
+        return float(group.get("scheduled_lr", group["lr"]))
+
+    def evaluating(self, on: bool) -> None:
+        """To the average, or back to what is trained."""
+        switch = self._optimizer.eval if on else self._optimizer.train
+        switch()
 
 
-def schedule_free(parameters: list[Tensor], workload: Workload, start: Start) -> Scheduled:
+def schedule_free(parameters: list[Tensor], workload: Workload, start: Start) -> ScheduleFree:
     """Schedule-free SGD or AdamW (Defazio et al., 2405.15682), with the recommended warm-up: 5 % of the run."""
     from schedulefree import AdamWScheduleFree, SGDScheduleFree
 
     spec, warmup = workload.task.optimizer, round(0.05 * workload.steps)
+    decay = spec.weight_decay
     if spec.kind == "sgd":
-        rate = 1.0 * start.factor
-        return Scheduled(_training(SGDScheduleFree(parameters, rate, spec.momentum, warmup_steps=warmup)))
-    rate, decay = 2.5e-3 * start.factor, spec.weight_decay
-    return Scheduled(
-        _training(AdamWScheduleFree(parameters, rate, weight_decay=decay, warmup_steps=warmup))
+        return ScheduleFree(SGDScheduleFree(parameters, 1.0 * start.factor, spec.momentum, decay, warmup))
+    return ScheduleFree(
+        AdamWScheduleFree(parameters, 2.5e-3 * start.factor, weight_decay=decay, warmup_steps=warmup)
     )
-
-
-def _training(optimizer: Any) -> Optimizer:
-    """Such an optimizer must be told that training begins."""
-    optimizer.train()
-    trained: Optimizer = optimizer
-    return trained

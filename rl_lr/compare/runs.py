@@ -64,6 +64,10 @@ class Arm(Protocol):
         """Every start of a workload."""
         ...
 
+    def rows(self, tracks: Sequence[Track]) -> dict[str, list[Track]]:
+        """Its runs on a workload by the line of a table that they belong to."""
+        ...
+
 
 def starts(workload: Workload, factors: Sequence[float]) -> list[Start]:
     """Runs from every base rate and seed, in this order."""

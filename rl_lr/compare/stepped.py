@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,8 +25,13 @@ class Stepper(Protocol):
         """Learning rate of the coming step."""
         ...
 
+
+@runtime_checkable
+class Averaging(Stepper, Protocol):
+    """A stepper whose result is other weights than those that it trains."""
+
     def evaluating(self, on: bool) -> None:
-        """Exchange the weights that are trained for those that are the result, and back."""
+        """Exchange the weights that are trained for those that are the result, or back."""
         ...
 
 
@@ -43,11 +48,11 @@ class Stepped:
     recipe: Recipe
     """Builds the stepper of each run."""
     factors: Sequence[float]
-    """What its own rate is multiplied by."""
+    """Base rates over the workload's centre; if it has a default rate of its own, over that."""
+    own_rate: bool = False
+    """Whether it has."""
     identity: str = ""
     """Versions and settings, beside the name."""
-    averages: bool = False
-    """Whether the result is other weights than those that are trained."""
 
     @property
     def facts(self) -> list[Any]:
@@ -60,6 +65,23 @@ class Stepped:
         for part in split(drawn(workload, begun)):
             tracks += self._run(workload, begun[len(tracks) : len(tracks) + part.runs])
         return tracks
+
+    def rows(self, tracks: Sequence[Track]) -> dict[str, list[Track]]:
+        """One line; with a rate of its own one at the default, and one for the best of its grid."""
+        if not self.own_rate:
+            return {self.name: list(tracks)}
+        seeds = dict.fromkeys(one.seed for one in tracks)
+        best = [
+            min(
+                (one for one in tracks if one.seed == seed),
+                key=lambda one: (one.final != one.final, one.final),
+            )
+            for seed in seeds
+        ]
+        usual = {self.name: [one for one in tracks if one.factor == 1.0]}
+        return (
+            usual if len(self.factors) == 1 else usual | {f"{self.name}, best of {len(self.factors)}": best}
+        )
 
     def _run(self, workload: Workload, begun: Sequence[Start]) -> list[Track]:
         engine, looks = Engine(workload.task, [start.seed for start in begun], traced=True), Looks()
@@ -74,20 +96,19 @@ class Stepped:
                     parameter.grad = gradient[run]
                 stepper.step(loss)
             if step in look_at:
-                seen, apart = self._look(engine, steppers, workload)
+                seen, apart = _look(engine, steppers, workload)
                 looks.add(step, seen, torch.tensor([stepper.rate for stepper in steppers]))
         return looks.tracks(begun, initial, apart)
 
-    def _look(
-        self, engine: Engine, steppers: Sequence[Stepper], workload: Workload
-    ) -> tuple[Tensor, Tensor]:
-        """Losses on the fixed sample and on rows kept apart, of the weights that are the result."""
-        if self.averages:
-            for stepper in steppers:
-                stepper.evaluating(True)
-            engine.calibrate()
-        losses = engine.evaluate(), engine.evaluate(workload.task.held_out)
-        if self.averages:
-            for stepper in steppers:
-                stepper.evaluating(False)
-        return losses
+
+def _look(engine: Engine, steppers: Sequence[Stepper], workload: Workload) -> tuple[Tensor, Tensor]:
+    """Losses on the fixed sample and on rows kept apart, of the weights that are the result."""
+    averaging = [stepper for stepper in steppers if isinstance(stepper, Averaging)]
+    for stepper in averaging:
+        stepper.evaluating(True)
+    if averaging:
+        engine.calibrate()
+    losses = engine.evaluate(), engine.evaluate(workload.task.held_out)
+    for stepper in averaging:
+        stepper.evaluating(False)
+    return losses

@@ -44,9 +44,13 @@ class Store:
             row = json.loads(line)
             self._made[row["key"]] = _read(row)
 
-    def get(self, key: str) -> Made | None:
-        """What was made under a key, if it was."""
-        return self._made.get(key)
+    def __contains__(self, key: str) -> bool:
+        """Whether it was made."""
+        return key in self._made
+
+    def __getitem__(self, key: str) -> Made:
+        """What was made under a key."""
+        return self._made[key]
 
     def add(self, key: str, workload: Workload, arm: Arm, made: Made) -> None:
         """Keep what was made."""

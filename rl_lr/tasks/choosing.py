@@ -196,7 +196,8 @@ class Counts(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Rows ``[batch, inputs + 1]``, the count last → ``[batch]``, deviance over two, in nats."""
         log_rate, count = self.log_rate(x[:, :-1])[:, 0], x[:, -1]
-        return log_rate.exp() - count * log_rate + torch.xlogy(count, count) - count
+        loss: Tensor = log_rate.exp() - count * log_rate + torch.xlogy(count, count) - count
+        return loss
 
 
 def counts(rng: Generator) -> TensorTask:
