@@ -9,12 +9,13 @@ import torch
 
 from rl_lr.engine import Engine
 from rl_lr.tasks import REAL, Task, TensorTask, real_task, resolve
+from rl_lr.tasks.choosing import CHOOSING
 from rl_lr.tasks.families import TRAINING, mixture
 from rl_lr.tasks.networks import Rescaled, Transformer, mlp
 from rl_lr.tasks.real import digits, source_text
 from rl_lr.tasks.tensors import cross_entropy
 
-FAMILIES = [family for family, _ in TRAINING]
+FAMILIES = [family for family, _ in (*TRAINING, *CHOOSING)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -41,10 +42,10 @@ def test_some_rate_of_a_grid_trains_every_drawn_task(family: Any) -> None:
         assert np.nanmin((engine.evaluate() / before).numpy()) < 0.99
 
 
-def test_the_mixture_draws_every_family_and_both_optimizers() -> None:
+def test_the_mixture_draws_every_family_and_every_optimizer() -> None:
     drawn = [mixture(np.random.default_rng(seed)) for seed in range(60)]
-    assert {task.name for task in drawn} == {family.__name__.replace("_", "-") for family in FAMILIES}
-    assert {task.optimizer.kind for task in drawn} == {"sgd", "adamw"}
+    assert {task.name for task in drawn} == {family.__name__.replace("_", "-") for family, _ in TRAINING}
+    assert {task.optimizer.kind for task in drawn} == {"sgd", "adam", "adamw", "rmsprop"}
 
 
 @pytest.mark.parametrize("name", REAL)
