@@ -88,9 +88,8 @@ class TrainConfig:
     """Passes over an iteration's decisions."""
     minibatch: int = 2688
     """Decisions in one gradient step."""
-    gae_lambda: float = 1.0
-    """λ of generalised advantage estimation (Schulman et al., 1506.02438, eq. 16). Below 1 a decision is
-    paid for what follows soon, and lowering the rate always lowers the loss soon."""
+    gae_lambda: float = 0.95
+    """λ of generalised advantage estimation (Schulman et al., 1506.02438, eq. 16)."""
     entropy: float = 0.0
     """Weight of the entropy bonus."""
     log_std: float = -0.7

@@ -35,7 +35,7 @@ def _drawn(families: Weighted) -> list[Workload]:
     for index, (family, _) in enumerate(families):
         for draw in range(DRAWS):
             rng = np.random.default_rng([2**20, index, draw])  # far from the seeds of any training
-            steps = round(math.exp(rng.uniform(math.log(300), math.log(1500))))
+            steps = round(math.exp(rng.uniform(math.log(300), math.log(3000))))
             task = family(rng)
             assert isinstance(task, TensorTask)
             workloads.append(Workload(_with_rows_apart(task, f"{task.name} {draw + 1}"), steps, seeds=1))
