@@ -8,6 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+CENTRES = {"sgd": 0.05, "adam": 3e-3, "adamw": 3e-3, "rmsprop": 1e-3}
+"""A rate that a person might start from with each optimizer, whatever the network: ×1 of comparisons."""
+
 
 @dataclass(frozen=True)
 class OptimizerSpec:

@@ -18,9 +18,10 @@ from rl_lr.compare.pilots import Blind, Replay, Rule, untrained
 from rl_lr.compare.runs import Arm, Track
 from rl_lr.compare.store import Made, Store, keys
 from rl_lr.compare.suites import suite
-from rl_lr.compare.workloads import CENTRES, Workload, held_out, held_out_tasks
+from rl_lr.compare.workloads import Workload, held_out, held_out_tasks
 from rl_lr.config import ControlConfig
 from rl_lr.engine import Engine
+from rl_lr.optimizers import CENTRES
 from rl_lr.policy import Policy
 from rl_lr.signals import NUM_SIGNALS, SIGNALS
 

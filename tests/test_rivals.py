@@ -11,8 +11,9 @@ from rl_lr.compare.finder import found_rate
 from rl_lr.compare.rivals import Hypergradient, Plateau, rivals
 from rl_lr.compare.runs import Start
 from rl_lr.compare.stepped import Averaging, Stepped
-from rl_lr.compare.workloads import CENTRES, Workload, held_out_tasks
+from rl_lr.compare.workloads import Workload, held_out_tasks
 from rl_lr.engine import Engine, build_objective
+from rl_lr.optimizers import CENTRES
 
 TASKS = {task.name: task for task in held_out_tasks()}
 LINEAR = Workload(TASKS["linear model"], 100, seeds=2)

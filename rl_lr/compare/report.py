@@ -1,4 +1,4 @@
-"""Tables of a comparison, on the terminal."""
+"""Tables of a comparison, for the terminal and in Markdown."""
 
 from collections.abc import Sequence
 from statistics import median

@@ -10,12 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rl_lr.compare import networks
-from rl_lr.optimizers import OptimizerSpec
+from rl_lr.optimizers import CENTRES, OptimizerSpec
 from rl_lr.tasks.real import digits, source_text
 from rl_lr.tasks.tensors import Criterion, TensorTask, cross_entropy, next_token, squared_error
-
-CENTRES = {"sgd": 0.05, "adam": 3e-3, "adamw": 3e-3, "rmsprop": 1e-3}
-"""Base rate ×1 of each optimizer: where a person might start, whatever the network."""
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,9 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from rl_lr.optimizers import OptimizerSpec
-from rl_lr.tasks.families import Weighted
+from rl_lr.optimizers import CENTRES, OptimizerSpec
+from rl_lr.tasks.families import Weighted, normal
 from rl_lr.tasks.tensors import Criterion, TensorTask, cross_entropy, squared_error
-
-_CENTRES = {"sgd": 0.05, "adam": 3e-3, "adamw": 3e-3, "rmsprop": 1e-3}
-
-
-def _normal(rng: Generator, *shape: int) -> Tensor:
-    return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
 
 
 def _task(
@@ -29,7 +23,7 @@ def _task(
 ) -> TensorTask:
     """Any of the four optimizers, and a usual batch."""
     kind = ("sgd", "adam", "adamw", "rmsprop")[rng.integers(4)]
-    spec = OptimizerSpec(kind, lr=_CENTRES[kind], weight_decay=0.01 * float(rng.random() < 0.5))  # type: ignore[arg-type]
+    spec = OptimizerSpec(kind, lr=CENTRES[kind], weight_decay=0.01 * float(rng.random() < 0.5))  # type: ignore[arg-type]
     return TensorTask(name, spec, int(rng.choice((16, 32, 64))), factory, tensors, criterion)
 
 
@@ -51,10 +45,10 @@ class GatedTable(nn.Module):
 def gated_table(rng: Generator) -> TensorTask:
     """Numbers and a category interact in a noisy target."""
     levels = int(rng.integers(4, 30))
-    category, numbers = torch.from_numpy(rng.integers(levels, size=1500)), _normal(rng, 1500, 8)
-    slopes = _normal(rng, levels, 8)
+    category, numbers = torch.from_numpy(rng.integers(levels, size=1500)), normal(rng, 1500, 8)
+    slopes = normal(rng, levels, 8)
     y = (numbers * slopes[category]).sum(dim=-1, keepdim=True) + numbers[:, :1].square()
-    y = y / y.std() + float(rng.choice((0.0, 0.3))) * _normal(rng, 1500, 1)
+    y = y / y.std() + float(rng.choice((0.0, 0.3))) * normal(rng, 1500, 1)
     x = torch.cat((category[:, None].float(), numbers), dim=1)
     return _task(
         rng, "gated-table", partial(GatedTable, levels, int(rng.integers(16, 64))), (x, y), squared_error
@@ -129,9 +123,9 @@ class Bag(nn.Module):
 
 def sets(rng: Generator) -> TensorTask:
     """The spread of ten points in space, with or without noise."""
-    x = _normal(rng, 1200, 10, 3) * torch.from_numpy(rng.random((1200, 1, 1), dtype=np.float32))
+    x = normal(rng, 1200, 10, 3) * torch.from_numpy(rng.random((1200, 1, 1), dtype=np.float32))
     y = x.norm(dim=-1).amax(dim=-1, keepdim=True)
-    y = (y - y.mean()) / y.std() + float(rng.choice((0.0, 0.2))) * _normal(rng, 1200, 1)
+    y = (y - y.mean()) / y.std() + float(rng.choice((0.0, 0.2))) * normal(rng, 1200, 1)
     return _task(rng, "sets", partial(Bag, int(rng.integers(16, 48))), (x, y), squared_error)
 
 
@@ -155,9 +149,9 @@ def _own_pair(logits: Tensor, x: Tensor) -> Tensor:
 
 def pairs(rng: Generator) -> TensorTask:
     """Two noisy projections of the same hidden numbers must find each other."""
-    hidden = _normal(rng, 1024, 6)
-    views = torch.stack([torch.tanh(hidden @ _normal(rng, 6, 20)) for _ in range(2)], dim=1)
-    x = views + float(rng.choice((0.1, 0.5))) * _normal(rng, 1024, 2, 20)
+    hidden = normal(rng, 1024, 6)
+    views = torch.stack([torch.tanh(hidden @ normal(rng, 6, 20)) for _ in range(2)], dim=1)
+    x = views + float(rng.choice((0.1, 0.5))) * normal(rng, 1024, 2, 20)
     return _task(rng, "pairs", partial(Matcher, int(rng.integers(24, 64))), (x,), _own_pair)
 
 
@@ -179,8 +173,8 @@ class DeepLinear(nn.Module):
 def deep_linear(rng: Generator) -> TensorTask:
     """A linear map of falling singular values, learned by three to six layers."""
     spectrum = torch.logspace(0.0, -float(rng.uniform(0.5, 2.0)), 12)
-    x = _normal(rng, 1024, 12)
-    y = 2.0 * x @ torch.linalg.qr(_normal(rng, 12, 12))[0] * spectrum + 0.05 * _normal(rng, 1024, 12)
+    x = normal(rng, 1024, 12)
+    y = 2.0 * x @ torch.linalg.qr(normal(rng, 12, 12))[0] * spectrum + 0.05 * normal(rng, 1024, 12)
     factory = partial(DeepLinear, int(rng.integers(3, 7)), float(rng.uniform(0.6, 1.0)))
     return _task(rng, "deep-linear", factory, (x, y), squared_error)
 
@@ -203,8 +197,8 @@ class Counts(nn.Module):
 def counts(rng: Generator) -> TensorTask:
     """Counts whose rate depends on badly scaled inputs."""
     inputs = int(rng.integers(5, 20))
-    x = _normal(rng, 1500, inputs)
-    log_rate = x @ _normal(rng, inputs, 1)[:, 0] / math.sqrt(inputs) + float(rng.uniform(-0.5, 1.0))
+    x = normal(rng, 1500, inputs)
+    log_rate = x @ normal(rng, inputs, 1)[:, 0] / math.sqrt(inputs) + float(rng.uniform(-0.5, 1.0))
     y = torch.from_numpy(rng.poisson(log_rate.exp().numpy()).astype(np.float32))
     scaled = x * torch.logspace(0.5, -float(rng.uniform(0.0, 1.5)), inputs)
     factory = partial(Counts, inputs, int(rng.choice((0, 24))))

@@ -33,7 +33,8 @@ def _seed(rng: Generator) -> int:
     return int(rng.integers(2**31))
 
 
-def _normal(rng: Generator, *shape: int) -> Tensor:
+def normal(rng: Generator, *shape: int) -> Tensor:
+    """Standard normal numbers, float32."""
     return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
 
 
@@ -96,8 +97,8 @@ def _finish(
 def _inputs(rng: Generator, rows: int, width: int) -> Tensor:
     """Rotated Gaussian rows whose covariance has a condition number of 1 to 1000."""
     spectrum = torch.logspace(0.0, -0.5 * rng.uniform(0.0, 3.0), width)
-    rotation, _ = torch.linalg.qr(_normal(rng, width, width))
-    rows_ = _normal(rng, rows, width) * spectrum @ rotation
+    rotation, _ = torch.linalg.qr(normal(rng, width, width))
+    rows_ = normal(rng, rows, width) * spectrum @ rotation
     scaled: Tensor = rows_ / rows_.std()
     return scaled
 
@@ -112,8 +113,8 @@ def _mlp(rng: Generator, inputs: int, outputs: int) -> Callable[[], nn.Module]:
 
 def _teacher(rng: Generator, x: Tensor, outputs: int) -> Tensor:
     """Standardised outputs of a random two-layer network."""
-    hidden = torch.tanh(1.5 * x @ _normal(rng, x.shape[-1], 24) / math.sqrt(x.shape[-1]))
-    y = hidden @ _normal(rng, 24, outputs)
+    hidden = torch.tanh(1.5 * x @ normal(rng, x.shape[-1], 24) / math.sqrt(x.shape[-1]))
+    y = hidden @ normal(rng, 24, outputs)
     return (y - y.mean(dim=0)) / y.std(dim=0)
 
 
@@ -133,7 +134,7 @@ def mlp_regression(rng: Generator) -> TensorTask:
     rows, width, outputs = _integer(rng, 128, 2048), _integer(rng, 4, 64), int(rng.integers(1, 5))
     x = _inputs(rng, rows, width)
     noise = float(rng.choice((0.0, 0.0, 0.1, 0.5)))
-    y = _teacher(rng, x, outputs) + noise * _normal(rng, rows, outputs)
+    y = _teacher(rng, x, outputs) + noise * normal(rng, rows, outputs)
     return _finish(rng, "mlp-regression", _mlp(rng, width, outputs), (x, y), squared_error)
 
 
@@ -141,8 +142,8 @@ def coordinates(rng: Generator) -> TensorTask:
     """A coordinate network draws a smooth random signal, with sine or common activations."""
     inputs = int(rng.integers(1, 3))
     x = torch.from_numpy(rng.uniform(-1.0, 1.0, (1024, inputs)).astype(np.float32))
-    waves = 6.0 * _normal(rng, inputs, 12) * _log_uniform(rng, 0.3, 2.0)
-    y = torch.sin(x @ waves + 6.3 * torch.from_numpy(rng.random(12, dtype=np.float32))) @ _normal(rng, 12, 1)
+    waves = 6.0 * normal(rng, inputs, 12) * _log_uniform(rng, 0.3, 2.0)
+    y = torch.sin(x @ waves + 6.3 * torch.from_numpy(rng.random(12, dtype=np.float32))) @ normal(rng, 12, 1)
     width, depth = _integer(rng, 12, 96), int(rng.integers(1, 4))
     frequency = _log_uniform(rng, 1.0, 20.0)
     activation = partial(networks.Sine, frequency) if rng.random() < 0.7 else nn.Tanh
@@ -163,13 +164,13 @@ def autoencoder(rng: Generator) -> TensorTask:
 def images(rng: Generator) -> TensorTask:
     """A convolutional network tells shifted, noisy copies of smooth random patterns apart."""
     rows, size, classes = 1024, 8, int(rng.integers(3, 11))
-    patterns = nn.functional.interpolate(_normal(rng, classes, 1, 4, 4), size=(size, size), mode="bilinear")
+    patterns = nn.functional.interpolate(normal(rng, classes, 1, 4, 4), size=(size, size), mode="bilinear")
     y = torch.from_numpy(rng.integers(classes, size=rows))
     shift = rng.integers(-1, 2, size=(rows, 2))
     x = torch.stack(
         [patterns[k, 0].roll(tuple(s), (0, 1)) for k, s in zip(y.tolist(), shift.tolist(), strict=True)]
     )
-    x = x + _log_uniform(rng, 0.1, 1.0) * _normal(rng, rows, size, size)
+    x = x + _log_uniform(rng, 0.1, 1.0) * normal(rng, rows, size, size)
     channels = (1, _integer(rng, 4, 12), _integer(rng, 6, 24))[: int(rng.integers(2, 4))]
     activation = networks.ACTIVATIONS[rng.integers(len(networks.ACTIVATIONS))]
     norm, maximum = bool(rng.random() < 0.35), bool(rng.random() < 0.5)
@@ -220,12 +221,12 @@ def sequences(rng: Generator) -> TensorTask:
 def encodings(rng: Generator) -> TensorTask:
     """Attention over a set of vectors tells which of some hidden vectors is among them."""
     rows, length, size = 1024, _integer(rng, 4, 12), _integer(rng, 3, 12)
-    hidden = _normal(rng, int(rng.integers(3, 9)), size)
-    x = _normal(rng, rows, length, size)
+    hidden = normal(rng, int(rng.integers(3, 9)), size)
+    x = normal(rng, rows, length, size)
     y = torch.from_numpy(rng.integers(len(hidden), size=rows))
     places = torch.from_numpy(rng.integers(length, size=(rows, 2)))
     for copy in places.T:
-        x[torch.arange(rows), copy] = hidden[y] + _log_uniform(rng, 0.1, 1.0) * _normal(rng, rows, size)
+        x[torch.arange(rows), copy] = hidden[y] + _log_uniform(rng, 0.1, 1.0) * normal(rng, rows, size)
     width, depth = 4 * _integer(rng, 3, 8), int(rng.integers(1, 3))
     factory = partial(networks.Encoder, size, length, width, depth, len(hidden))
     return _finish(rng, "encodings", factory, (x, y), cross_entropy, batch=(4, max(8, 80 // length)))
@@ -249,7 +250,7 @@ def quadratic(rng: Generator) -> TensorTask:
     """A quadratic bowl with a condition number of 1 to 10⁴ and noisy gradients."""
     size = _integer(rng, 8, 64)
     curvatures = torch.logspace(0.0, -rng.uniform(0.0, 4.0), size)
-    z = _log_uniform(rng, 1e-3, 1.0) * _normal(rng, 1024, size) + 2.0 * _normal(rng, size)
+    z = _log_uniform(rng, 1e-3, 1.0) * normal(rng, 1024, size) + 2.0 * normal(rng, size)
     return _finish(rng, "quadratic", partial(Quadratic, curvatures), (z,), lambda loss, _: loss.mean())
 
 
