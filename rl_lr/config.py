@@ -62,8 +62,11 @@ class DrawConfig:
 
     min_steps: int = 250
     """Shortest horizon, in optimizer steps."""
-    max_steps: int = 1000
+    max_steps: int = 6000
     """Longest horizon; lengths between are log-uniform."""
+    max_bytes: float = 8e8
+    """What the steps of a run may touch in memory, in bytes: tasks that are dear to step get shorter
+    runs, their longest horizon still at least four times ``min_steps``."""
     misfactor: float = 100.0
     """Base rates are log-uniform from the task's central rate divided by this to times this."""
     other_schedules: float = 0.25
@@ -76,9 +79,9 @@ class TrainConfig:
 
     iterations: int = 32
     """PPO iterations; each is one whole run of every environment and one update."""
-    groups: int = 24
+    groups: int = 32
     """Tasks in an iteration."""
-    group_size: int = 16
+    group_size: int = 12
     """Runs of each task, at base rates spread over the whole range."""
     seed: int = 0
     """Of tasks, runs, network and exploration."""
@@ -88,8 +91,9 @@ class TrainConfig:
     """Passes over an iteration's decisions."""
     minibatch: int = 2688
     """Decisions in one gradient step."""
-    gae_lambda: float = 0.95
-    """λ of generalised advantage estimation (Schulman et al., 1506.02438, eq. 16)."""
+    gae_lambda: float = 1.0
+    """λ of generalised advantage estimation (Schulman et al., 1506.02438, eq. 16). Below 1 a policy
+    learns to lower rates early, which always lowers the loss soon."""
     entropy: float = 0.0
     """Weight of the entropy bonus."""
     log_std: float = -0.7

@@ -53,8 +53,7 @@ def draw(family: Family, runs: int, rng: np.random.Generator, config: DrawConfig
     The log base rates are stratified: one in each of ``runs`` equal intervals, in random order.
     """
     task = family(rng)
-    low, high = np.log(config.min_steps), np.log(config.max_steps)
-    total_steps = round(float(np.exp(rng.uniform(low, high))))
+    total_steps = round(float(np.exp(rng.uniform(np.log(config.min_steps), np.log(_longest(task, config))))))
     position = (rng.permutation(runs) + rng.random(runs)) / runs
     factors = config.misfactor ** (2.0 * position - 1.0)
     schedule: BaseSchedule = "cosine"
@@ -62,6 +61,12 @@ def draw(family: Family, runs: int, rng: np.random.Generator, config: DrawConfig
         schedule = _OTHER_SCHEDULES[rng.choice(3)]
     seeds = tuple(int(seed) for seed in rng.integers(2**31, size=runs))
     return Draw(task, seeds, tuple(task.optimizer.lr * factors), total_steps, schedule)
+
+
+def _longest(task: Task, config: DrawConfig) -> float:
+    """Longest horizon of a task's runs, in steps."""
+    affordable = max(4 * config.min_steps, config.max_bytes / bytes_per_run(task))
+    return min(config.max_steps, affordable)
 
 
 def part_size(drawn: Draw, device: torch.device | str = "cpu") -> int:

@@ -34,7 +34,7 @@ _FAST = (
     "improvement_5",  # drop of log loss over 5 windows
     "improvement_all",  # drop of log loss since the first window
     "above_best",  # log loss above the best window
-    "loss_trend",  # drop over 1 window in units of its own standard error
+    "loss_trend",  # drop over 1 window in units of its own standard error (of 16 steps, if there were more)
     "loss_noise",  # log of the loss's coefficient of variation in the window
     "hypergradient",  # -cos(g_t, u_{t-1}): > 0 still descending, < 0 past the bottom
     "own_descent",  # -cos(g_{t-1}, u_{t-1}): how far updates follow their own gradient
@@ -66,6 +66,7 @@ NUM_SIGNALS = len(SIGNALS)
 CLIP = 5.0
 """Every signal is clipped to ±CLIP."""
 
+_COUNTED = 16  # losses that a standard error counts: the windows of longer runs would seem ever surer
 _SLOWNESS = 0.75  # weight of the past in the averages
 _EPS = 1e-12
 
@@ -195,7 +196,7 @@ class Signals:
         count, total, squares = self._window.loss.unbind(1)
         now = total / count
         variance = (squares / count - now * now).clamp_min(0.0)
-        error = variance / count
+        error = variance / count.clamp_max(_COUNTED)
         best = torch.fmin(history.best_loss, now)
         first = torch.where(history.first_loss.isnan(), now, history.first_loss)
         # A loss at or below zero has no logarithm: measure it from just below the best seen.
