@@ -7,8 +7,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 
-CHOICES = (-1.0, -0.3, 0.0, 0.3, 1.0)
-"""Actions to choose from, in units of the largest change of the offset."""
+from rl_lr.config import DQNConfig
 
 
 class DiscreteActions(gym.ActionWrapper[NDArray[np.float32], np.int64, NDArray[np.float32]]):
@@ -20,7 +19,7 @@ class DiscreteActions(gym.ActionWrapper[NDArray[np.float32], np.int64, NDArray[n
     (np.int64(5), [1.0])
     """
 
-    def __init__(self, env: gym.Env[Any, Any], choices: tuple[float, ...] = CHOICES) -> None:
+    def __init__(self, env: gym.Env[Any, Any], choices: tuple[float, ...] = DQNConfig.choices) -> None:
         super().__init__(env)
         self.choices = choices
         self.action_space = Discrete(len(choices))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Discrete, Space
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
@@ -16,12 +17,15 @@ class SB3VecEnv(VecEnv):
 
     Args:
         env: the environment.
+        choices: the actions that agents with discrete actions choose among; None for any action.
     """
 
-    def __init__(self, env: BatchedLearningRateEnv) -> None:
+    def __init__(self, env: BatchedLearningRateEnv, choices: Sequence[float] | None = None) -> None:
         self.env = env
         self.render_mode = None
-        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        self._choices = None if choices is None else np.array(choices, np.float32)
+        actions: Space[Any] = env.single_action_space if choices is None else Discrete(len(choices))
+        super().__init__(env.num_envs, env.single_observation_space, actions)
         self._actions: NDArray[np.float32] = np.zeros((env.num_envs, 1), np.float32)
 
     def reset(self) -> VecEnvObs:
@@ -30,9 +34,9 @@ class SB3VecEnv(VecEnv):
         self._reset_seeds()
         return observation
 
-    def step_async(self, actions: NDArray[np.float32]) -> None:
-        """Remember the actions."""
-        self._actions = actions
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Remember the actions, or numbers of choices."""
+        self._actions = actions if self._choices is None else self._choices[actions]
 
     def step_wait(self) -> VecEnvStepReturn:
         """Carry them out; at the end of an episode each info holds ``terminal_observation``."""

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,18 +20,20 @@ _DEFAULT = TrainConfig()
 def train_command(
     out: Path | None = None,
     task: list[str] | None = None,
+    agent: Literal["ppo", "dqn"] = "ppo",
     settings: TrainConfig = _DEFAULT,
     resume: Path | None = None,
     engine: Literal["local", "processes", "ray"] = "local",
     workers: int | None = None,
     address: str | None = None,
 ) -> None:
-    """Train a policy with PPO and export it, or go on with a training that was interrupted.
+    """Train a policy and export it, or go on with a training that was interrupted.
 
     Args:
         out: Folder for the policy, its model card, checkpoints and TensorBoard curves.
         task: Names of tasks on real data to train on; left out, the built-in families.
-        settings: Sizes, seeds and PPO's settings.
+        agent: What learns: PPO, which takes any action, or DQN, which chooses among a few.
+        settings: Sizes, seeds, and the agents' settings.
         resume: Folder of the training to go on with, instead of out; its tasks and settings stay.
         engine: Where runs are played: in this process, in several, or on a Ray cluster. The policy is the same.
         workers: Processes, or episodes under way at once on the cluster; left out, one per core.
@@ -44,6 +47,8 @@ def train_command(
         raise ValueError("Give either --out, the folder of a new training, or --resume, that of an old one.")
     folder = out or resume
     assert folder is not None
+    if agent != _DEFAULT.agent:
+        settings = replace(settings, agent=agent)
     config = None if resume and settings == _DEFAULT else settings
     total = (config or load(folder)[0].config).iterations
     where = _workers(engine, workers, address)

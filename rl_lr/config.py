@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -74,19 +75,11 @@ class DrawConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """What a policy is trained with."""
+class PPOConfig:
+    """Proximal policy optimization (Schulman et al., 1707.06347) over continuous actions."""
 
-    iterations: int = 32
-    """PPO iterations; each is one whole run of every environment and one update."""
-    groups: int = 32
-    """Tasks in an iteration."""
-    group_size: int = 12
-    """Runs of each task, at base rates spread over the whole range."""
-    seed: int = 0
-    """Of tasks, runs, network and exploration."""
     learning_rate: float = 1e-3
-    """PPO's step size at the start; it falls linearly to a tenth."""
+    """Step size at the start; it falls linearly to a tenth."""
     epochs: int = 6
     """Passes over an iteration's decisions."""
     minibatch: int = 2688
@@ -98,10 +91,52 @@ class TrainConfig:
     """Weight of the entropy bonus."""
     log_std: float = -0.7
     """Initial log standard deviation of the actions."""
+
+
+@dataclass(frozen=True)
+class DQNConfig:
+    """Deep Q-learning (Mnih et al., Nature 2015) over a few actions, with returns of several decisions."""
+
+    choices: tuple[float, ...] = (-1.0, -0.3, 0.0, 0.3, 1.0)
+    """Actions, in units of the largest change of the offset."""
+    learning_rate: float = 1e-3
+    """Step size at the start; it falls linearly to a tenth."""
+    memory: int = 8
+    """Iterations whose decisions are replayed."""
+    minibatch: int = 1024
+    """Decisions in one gradient step."""
+    updates: int = 800
+    """Gradient steps in an iteration."""
+    target_every: int = 100
+    """Gradient steps between copies of the network into the one that sets the targets."""
+    returns: int = 14
+    """Decisions whose rewards are summed before a value is looked up."""
+    epsilon: float = 0.05
+    """Share of random actions in the second half of the training; it falls there from 1."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What a policy is trained with."""
+
+    agent: Literal["ppo", "dqn"] = "ppo"
+    """What learns."""
+    iterations: int = 32
+    """Each is one whole run of every environment, and then the agent learns from it."""
+    groups: int = 32
+    """Tasks in an iteration."""
+    group_size: int = 12
+    """Runs of each task, at base rates spread over the whole range."""
+    seed: int = 0
+    """Of tasks, runs, network and exploration."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the policy's hidden layers."""
     validate_every: int = 10
     """Iterations between measurements on runs kept apart; the last one is always measured. 0: never."""
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    """How PPO learns."""
+    dqn: DQNConfig = field(default_factory=DQNConfig)
+    """How DQN learns."""
     draw: DrawConfig = field(default_factory=DrawConfig)
     """How runs are drawn."""
     control: ControlConfig = field(default_factory=ControlConfig)
@@ -114,6 +149,8 @@ class TrainConfig:
                 f"TrainConfig.groups is {self.groups} and group_size {self.group_size}: give at least one group, "
                 f"of at least two runs, which are paid by their standing among each other."
             )
+        if self.agent not in ("ppo", "dqn"):
+            raise ValueError(f"TrainConfig.agent is {self.agent!r}: choose 'ppo' or 'dqn'.")
 
     @property
     def runs(self) -> int:

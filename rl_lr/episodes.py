@@ -7,6 +7,7 @@ an episode, when, or how often: merged in their order, episodes make the same tr
 import gc
 import random
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rl_lr.config import ControlConfig, DrawConfig
+from rl_lr.exploration import Exploration
 from rl_lr.policy import Policy
 from rl_lr.reward import paired_rewards, score
 from rl_lr.rollout import Draw, Rollout, draw, split
@@ -54,9 +56,9 @@ class Order:
     """One episode: group number ``group`` of an iteration, under a policy that explores."""
 
     policy: Policy
-    """Mean of the actions."""
-    std: float
-    """Standard deviation of the actions."""
+    """What acts."""
+    exploration: Exploration
+    """How it strays."""
     iteration: int
     """Iterations done before."""
     group: int
@@ -70,7 +72,7 @@ class Episode:
     observations: Array
     """[decisions, runs, NUM_SIGNALS]."""
     actions: Array
-    """[decisions, runs], not clipped."""
+    """[decisions, runs], as the exploration gave them."""
     rewards: Array
     """[decisions, runs], :func:`rl_lr.reward.paired_rewards`."""
     initial_loss: NDArray[np.float64]
@@ -79,12 +81,20 @@ class Episode:
     """[runs]."""
 
 
+def joined(episodes: Sequence[Episode]) -> tuple[Array, Array, Array]:
+    """Observations ``[decisions, runs, signals]``, actions and rewards ``[decisions, runs]`` of all of them."""
+    observations, actions, rewards = (
+        np.concatenate([getattr(episode, name) for episode in episodes], axis=1)
+        for name in ("observations", "actions", "rewards")
+    )
+    return observations, actions, rewards
+
+
 def play(plan: Plan, order: Order) -> Episode:
-    """Play an episode: actions are normal around the policy's, with noise from the group's generator."""
+    """Play an episode, straying by what the group's generator draws."""
     drawn, rng = plan.group(order.iteration, order.group)
-    shape = (plan.control.decision_count, plan.group_size)
-    noise = order.std * torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
-    played = _explore(split(drawn), order.policy, plan.control, noise)
+    strays = order.exploration.draw(rng, plan.control.decision_count, plan.group_size)
+    played = _explore(split(drawn), order, plan.control, strays)
     initial, final, observations, actions, rewards = (torch.cat(rows) for rows in zip(*played, strict=True))
     return Episode(
         observations.movedim(0, 1).numpy(),
@@ -116,15 +126,15 @@ def final_scores(plan: Plan, trial: Trial) -> NDArray[np.float64]:
 
 
 def _explore(
-    parts: list[Draw], policy: Policy, control: ControlConfig, noise: Tensor
+    parts: list[Draw], order: Order, control: ControlConfig, strays: Tensor
 ) -> list[tuple[Tensor, ...]]:
     """Initial and final losses, observations, actions and rewards of each part, ``[runs, ...]`` each.
 
     Parts are played one after the other; one that does not fit into memory, in halves.
     """
     played = []
-    for part, own in zip(parts, noise.split([part.runs for part in parts], dim=1), strict=True):
-        columns = _explore_if_it_fits(part, policy, control, own)
+    for part, own in zip(parts, strays.split([part.runs for part in parts], dim=1), strict=True):
+        columns = _explore_if_it_fits(part, order, control, own)
         if columns is not None:
             played.append(columns)
             continue
@@ -133,16 +143,16 @@ def _explore(
             f"one after the other.",
             stacklevel=3,
         )
-        played += _explore(part.parts((part.runs + 1) // 2), policy, control, own)
+        played += _explore(part.parts((part.runs + 1) // 2), order, control, own)
     return played
 
 
 def _explore_if_it_fits(
-    drawn: Draw, policy: Policy, control: ControlConfig, noise: Tensor
+    drawn: Draw, order: Order, control: ControlConfig, strays: Tensor
 ) -> tuple[Tensor, ...] | None:
     """None if memory does not suffice for these runs at once; on return it is free again."""
     try:
-        return _explore_at_once(drawn, policy, control, noise)
+        return _explore_at_once(drawn, order, control, strays)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -153,15 +163,13 @@ def _explore_if_it_fits(
     return None
 
 
-def _explore_at_once(
-    drawn: Draw, policy: Policy, control: ControlConfig, noise: Tensor
-) -> tuple[Tensor, ...]:
+def _explore_at_once(drawn: Draw, order: Order, control: ControlConfig, strays: Tensor) -> tuple[Tensor, ...]:
     gc.collect()  # traced graphs refer to themselves; the memory of the last ones is wanted now
     rollout = Rollout(drawn, control)
     observations, actions, rewards = [], [], []
-    for wiggle in noise:
+    for row in strays:
         observations.append(rollout.signals())
-        actions.append(policy.mean(observations[-1]) + wiggle)
+        actions.append(order.exploration.act(order.policy, observations[-1], row))
         rewards.append(rollout.advance(actions[-1]))
     assert rollout.final_loss is not None
     stacked = (torch.stack(rows, dim=1) for rows in (observations, actions, rewards))

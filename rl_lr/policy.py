@@ -26,6 +26,7 @@ WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 MAX_WEIGHT_BYTES, MAX_CONFIG_BYTES = 16 * 2**20, 2**20
 FORMAT = 1
 _KEYS = {"format", "schema", "signals", "control", "hidden", "provenance", "sha256"}
+_MOST_CHOICES = 64
 
 
 class PolicyFileError(ValueError):
@@ -38,10 +39,12 @@ class Policy:
 
     .. code-block:: text
 
-        a = clip(W_L tanh(… tanh(W_1 x + b_1) …) + b_L, -1, 1)
+        y = W_L tanh(… tanh(W_1 x + b_1) …) + b_L
+        a = clip(y, -1, 1)                            the mean that PPO trained, or
+        a = choices[argmax y]                         the choice that Q-learning values most
 
     with x the ``NUM_SIGNALS`` signals of a decision and a the action, in units of the largest
-    change of the offset. Deterministic: the mean of the distribution that PPO trained.
+    change of the offset. Deterministic.
     """
 
     layers: tuple[tuple[Tensor, Tensor], ...]
@@ -52,6 +55,8 @@ class Policy:
     """How it was trained, free form, JSON only."""
     name: str = "unnamed"
     """What logs call it: the name or folder it was loaded from."""
+    choices: tuple[float, ...] = ()
+    """The actions that it chooses among, one for each output; empty for any action, from one output."""
 
     @classmethod
     def keep(cls, control: ControlConfig | None = None) -> "Policy":
@@ -79,9 +84,10 @@ class Policy:
                 f"The policy in {folder} is damaged: its checksum does not match "
                 f"{config['sha256']!r}; copy or download the folder again."
             )
-        layers = _parse_layers(weight_bytes, config["hidden"], folder)
+        choices = _parse_choices(config.get("choices", []), folder)
+        layers = _parse_layers(weight_bytes, config["hidden"], len(choices) or 1, folder)
         control = _parse_control(config["control"], folder)
-        return cls(layers, control, config["provenance"], str(source))
+        return cls(layers, control, config["provenance"], str(source), choices)
 
     @property
     def sha256(self) -> str:
@@ -94,14 +100,16 @@ class Policy:
         return self.mean(signals).clamp(-1.0, 1.0)
 
     def mean(self, signals: Tensor) -> Tensor:
-        """Actions before they are clipped: around these, training explores."""
+        """Actions before they are clipped: around these, PPO explores."""
         x = signals.float()
         with torch.no_grad():
             for weight, bias in self.layers[:-1]:
                 x = torch.tanh(x @ weight.to(x.device).mT + bias.to(x.device))
             weight, bias = self.layers[-1]
             x = x @ weight.to(x.device).mT + bias.to(x.device)
-        return x.squeeze(-1)
+        return (
+            torch.tensor(self.choices, device=x.device)[x.argmax(dim=-1)] if self.choices else x.squeeze(-1)
+        )
 
     def save(self, folder: "str | os.PathLike[str]") -> Path:
         """Write the policy into ``folder``; on failure the files already there stay whole.
@@ -131,7 +139,7 @@ class Policy:
         for index, (weight, bias) in enumerate(self.layers):
             tensors[f"layers.{index}.weight"] = weight.detach().cpu().contiguous()
             tensors[f"layers.{index}.bias"] = bias.detach().cpu().contiguous()
-        config = {
+        config: dict[str, Any] = {
             "format": FORMAT,
             "schema": SCHEMA,
             "signals": list(SIGNALS),
@@ -139,6 +147,8 @@ class Policy:
             "hidden": [weight.shape[0] for weight, _ in self.layers[:-1]],
             "provenance": self.provenance,
         }
+        if self.choices:
+            config["choices"] = list(self.choices)
         return safetensors.torch.save(tensors), config
 
 
@@ -213,7 +223,11 @@ def _parse_config(content: bytes, folder: Path) -> dict[str, Any]:
             f"The policy in {folder} was trained on signals {config['schema']!r} {config.get('signals')}, this "
             f"version of rl-lr computes {SCHEMA!r} {list(SIGNALS)}: train it again, or install the rl-lr it came with."
         )
-    if set(config) != _KEYS or config["format"] != FORMAT or not isinstance(config["provenance"], dict):
+    if (
+        set(config) - {"choices"} != _KEYS
+        or config["format"] != FORMAT
+        or not isinstance(config["provenance"], dict)
+    ):
         raise PolicyFileError(
             f"{folder / CONFIG_FILE} must have the keys {sorted(_KEYS)} and format {FORMAT}: "
             f"it was written by another version or changed by hand, export the policy again."
@@ -221,10 +235,22 @@ def _parse_config(content: bytes, folder: Path) -> dict[str, Any]:
     return config
 
 
-def _parse_layers(content: bytes, hidden: Any, folder: Path) -> tuple[tuple[Tensor, Tensor], ...]:
+def _parse_choices(values: Any, folder: Path) -> tuple[float, ...]:
+    valid = isinstance(values, list) and len(values) <= _MOST_CHOICES
+    if not valid or not all(type(one) in (int, float) and -1.0 <= one <= 1.0 for one in values):
+        raise PolicyFileError(
+            f"The choices in {folder / CONFIG_FILE} must be at most {_MOST_CHOICES} numbers from -1 to 1: "
+            f"export the policy again."
+        )
+    return tuple(float(one) for one in values)
+
+
+def _parse_layers(
+    content: bytes, hidden: Any, outputs: int, folder: Path
+) -> tuple[tuple[Tensor, Tensor], ...]:
     try:
         tensors = safetensors.torch.load(content)
-        sizes = [NUM_SIGNALS, *(int(size) for size in hidden), 1]
+        sizes = [NUM_SIGNALS, *(int(size) for size in hidden), outputs]
         layers = []
         for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
             weight, bias = tensors.pop(f"layers.{index}.weight"), tensors.pop(f"layers.{index}.bias")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from rl_lr.learner import Figures
+from rl_lr.agents import Figures
 from rl_lr.training import Report
 
 

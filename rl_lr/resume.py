@@ -1,8 +1,8 @@
 """What a training needs to go on after a crash, written whole after every iteration.
 
-Every iteration starts fresh episodes and seeds all generators from (seed, iteration), so weights,
-optimizer and the number of iterations done are the whole state: a resumed training ends with
-the same policy, bit for bit, as one that was never stopped.
+Every iteration starts fresh episodes and seeds all generators from (seed, iteration), so what the
+agent has learned and remembers and the number of iterations done are the whole state: a resumed
+training ends with the same policy, bit for bit, as one that was never stopped.
 """
 
 import io
@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
 
-from rl_lr.config import ControlConfig, DrawConfig, TrainConfig
+from rl_lr.config import ControlConfig, DQNConfig, DrawConfig, PPOConfig, TrainConfig
 from rl_lr.policy import write_atomically
 
 STATE_FILE = "training.pt"
@@ -36,20 +34,15 @@ class Progress:
     """Time they took."""
 
 
-def save(out: Path, progress: Progress, network: nn.Module, optimizer: Optimizer) -> None:
-    """Write the state; the last good one stays until this one is complete on disk."""
-    state = {
-        "progress": json.dumps(asdict(progress)),
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
+def save(out: Path, progress: Progress, agent: dict[str, Any]) -> None:
+    """Write how far it came and the agent's state; the last good file stays until this one is complete."""
     stream = io.BytesIO()
-    torch.save(state, stream)
+    torch.save({"progress": json.dumps(asdict(progress)), "agent": agent}, stream)
     write_atomically({out / STATE_FILE: stream.getvalue()})
 
 
 def load(out: Path) -> tuple[Progress, dict[str, Any]]:
-    """How far a training came, and its state: ``network`` and ``optimizer``.
+    """How far a training came, and the state of its agent.
 
     Raises:
         ValueError: if there is none, or it cannot be read.
@@ -63,6 +56,8 @@ def load(out: Path) -> tuple[Progress, dict[str, Any]]:
         settings = facts["config"]
         parts = {
             "hidden": tuple(settings["hidden"]),
+            "ppo": PPOConfig(**settings["ppo"]),
+            "dqn": DQNConfig(**settings["dqn"] | {"choices": tuple(settings["dqn"]["choices"])}),
             "draw": DrawConfig(**settings["draw"]),
             "control": ControlConfig(**settings["control"]),
         }
@@ -71,7 +66,7 @@ def load(out: Path) -> tuple[Progress, dict[str, Any]]:
         raise ValueError(
             f"{path} cannot be read ({type(error).__name__}): it is damaged or of another version; start a new training."
         ) from error
-    return progress, state
+    return progress, state["agent"]
 
 
 def check_same(saved: Progress, config: TrainConfig, tasks: list[str]) -> None:

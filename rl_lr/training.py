@@ -1,4 +1,4 @@
-"""PPO across runs: trains a policy on thousands of short trainings and exports it."""
+"""Training across runs: a policy is learned from thousands of short trainings and exported."""
 
 import time
 import warnings
@@ -8,10 +8,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from rl_lr.agents import Agent, Figures, build
 from rl_lr.card import model_card
 from rl_lr.config import TrainConfig
 from rl_lr.episodes import Plan, play
-from rl_lr.learner import Figures, Learner
 from rl_lr.policy import Policy, PolicyFileError, write_atomically
 from rl_lr.provenance import command, commit, versions
 from rl_lr.resume import Progress, check_same, load, save
@@ -34,7 +34,7 @@ def train(
     resume: bool = False,
     workers: Workers | None = None,
 ) -> Policy:
-    """Train a policy with PPO and export it into ``out``.
+    """Train a policy and export it into ``out``.
 
     The folder receives ``model.safetensors``, ``config.json`` and ``README.md`` (the policy),
     ``tensorboard/`` (curves of the training), ``checkpoints/`` (the policy of every iteration) and
@@ -43,7 +43,7 @@ def train(
     Args:
         out: folder of the result; made if missing.
         tasks: what to train on, each as likely as the others; None for the built-in families.
-        config: sizes, seeds and PPO's settings.
+        config: the agent, sizes, seeds and settings.
         progress: called after every iteration.
         should_stop: asked after every iteration; True makes it the last.
         resume: go on with the training in ``out``; tasks and settings are those it began with,
@@ -66,20 +66,21 @@ def train(
     with closing(workers):
         workers.start(plan)
         out.mkdir(parents=True, exist_ok=True)
-        learner, policy = Learner(config, out, begun.iterations), Policy.keep(config.control)
+        agent, policy = build(config, out, begun.iterations), Policy.keep(config.control)
         if state is not None:
-            learner.restore(state)
+            agent.load_state_dict(state)
             policy = Policy.load(_checkpoint(out, begun.iterations))
         validation, figures = Validation(plan, workers), Figures()
         origin, start = _origin(config, tasks), time.monotonic() - 60 * begun.minutes
         for done in range(begun.iterations + 1, config.iterations + 1):
-            figures |= _iterate(learner, workers, done - 1)
+            figures |= _iterate(agent, workers, done - 1)
             last = done == config.iterations or (should_stop is not None and should_stop())
-            measured = _validate(learner, validation, done, last)
-            learner.write(done)
+            due = config.validate_every and (last or done % config.validate_every == 0)
+            measured = _validate(agent, validation) if due else {}
+            agent.curves.write(done)
             minutes = (time.monotonic() - start) / 60
-            policy = learner.policy(origin | _progress(config, done, minutes, measured), str(out))
-            _keep(out, learner, policy, replace(begun, iterations=done, minutes=minutes))
+            policy = agent.policy(origin | _progress(config, done, minutes, measured), str(out))
+            _keep(out, agent, policy, replace(begun, iterations=done, minutes=minutes))
             figures |= measured
             if progress is not None:
                 progress(done, figures)
@@ -93,7 +94,7 @@ def train(
 def _begin(
     out: Path, tasks: "Sequence[str | Task | Family] | None", config: TrainConfig | None, resume: bool
 ) -> tuple[Progress, dict[str, Any] | None]:
-    """Where a training stands, and the learner's state if it is taken up again."""
+    """Where a training stands, and the agent's state if it is taken up again."""
     if not resume:
         return Progress(config or TrainConfig(), _names(tasks), iterations=0, minutes=0.0), None
     begun, state = load(out)
@@ -101,24 +102,21 @@ def _begin(
     return begun, state
 
 
-def _iterate(learner: Learner, workers: Workers, iteration: int) -> Figures:
-    """One PPO iteration: a whole episode of every group, then the update."""
+def _iterate(agent: Agent, workers: Workers, iteration: int) -> Figures:
+    """One iteration: a whole episode of every group, then the update."""
     began = time.monotonic()
-    episodes = workers.map(play, learner.orders(iteration))
+    episodes = workers.map(play, agent.orders(iteration))
     decisions = sum(episode.rewards.size for episode in episodes)
-    figures = learner.update(episodes, iteration)
+    figures = agent.update(episodes, iteration)
     figures |= {"decisions_per_second": decisions / (time.monotonic() - began)}
-    learner.log("rollout", figures)
+    agent.curves.log("rollout", figures)
     return figures
 
 
-def _validate(learner: Learner, validation: Validation, done: int, last: bool) -> Figures:
-    """Measure the policy on runs kept apart, when it is time to; the last one always."""
-    every = learner.config.validate_every
-    if not every or (done % every and not last):
-        return {}
-    measured = validation.measure(learner.policy({}, "candidate"))
-    learner.log("validation", measured)
+def _validate(agent: Agent, validation: Validation) -> Figures:
+    """Measure the policy on runs kept apart."""
+    measured = validation.measure(agent.policy({}, "candidate"))
+    agent.curves.log("validation", measured)
     return measured
 
 
@@ -142,11 +140,11 @@ def _checkpoint(out: Path, iterations: int) -> Path:
     return out / "checkpoints" / f"{iterations:05d}"
 
 
-def _keep(out: Path, learner: Learner, policy: Policy, progress: Progress) -> None:
+def _keep(out: Path, agent: Agent, policy: Policy, progress: Progress) -> None:
     """Write checkpoint and state; a disk that is full now may not be after the next iteration."""
     try:
         policy.save(_checkpoint(out, progress.iterations))
-        save(out, progress, learner.model.policy, learner.model.policy.optimizer)
+        save(out, progress, agent.state_dict())
     except (OSError, PolicyFileError) as error:
         warnings.warn(
             f"Iteration {progress.iterations} could not be saved in {out} ({error}): the last one that "
@@ -162,7 +160,7 @@ def _names(tasks: "Sequence[str | Task | Family] | None") -> list[str]:
 def _origin(config: TrainConfig, tasks: "Sequence[str | Task | Family] | None") -> dict[str, Any]:
     """What is known of a policy before its training begins."""
     return {
-        "agent": "PPO (stable-baselines3)",
+        "agent": f"{config.agent.upper()} (stable-baselines3)",
         "command": command(),
         "commit": commit(),
         "tasks": _names(tasks) or "built-in training families",

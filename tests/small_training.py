@@ -2,14 +2,15 @@
 
 import torch
 
-from rl_lr.config import DrawConfig, TrainConfig
+from rl_lr.config import DQNConfig, DrawConfig, PPOConfig, TrainConfig
 from rl_lr.policy import Policy
 
 TINY = TrainConfig(
     iterations=3,
     groups=2,
     group_size=8,
-    minibatch=448,
+    ppo=PPOConfig(minibatch=448),
+    dqn=DQNConfig(memory=2, minibatch=64, updates=20, target_every=5),
     validate_every=0,
     draw=DrawConfig(min_steps=60, max_steps=90),
 )

@@ -12,7 +12,8 @@ TINY = [
     "--settings.iterations=1",
     "--settings.groups=1",
     "--settings.group_size=4",
-    "--settings.minibatch=112",
+    "--settings.ppo.minibatch=112",
+    "--settings.dqn.updates=10",
     "--settings.validate_every=0",
     "--settings.draw.min_steps=60",
     "--settings.draw.max_steps=60",
@@ -24,14 +25,16 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     main()
 
 
+@pytest.mark.parametrize("agent", ["ppo", "dqn"])
 def test_train_writes_a_policy_and_prints_where(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], agent: str
 ) -> None:
     out = tmp_path / "mine"
-    run(monkeypatch, "train", "--out", str(out), "--task", '["digits-linear"]', *TINY)
+    run(monkeypatch, "train", "--agent", agent, "--out", str(out), "--task", '["digits-linear"]', *TINY)
     policy = Policy.load(out)
     assert policy.provenance["tasks"] == ["digits-linear"]
     assert policy.provenance["runs"] == 4
+    assert bool(policy.choices) == (agent == "dqn")
     assert f"tensorboard --logdir {out / 'tensorboard'}" in capsys.readouterr().out
     assert torch.get_num_threads() == 1
 

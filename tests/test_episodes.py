@@ -12,6 +12,7 @@ from torch import nn
 
 from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.episodes import Order, Plan, Trial, final_scores, play
+from rl_lr.exploration import Gaussian
 from rl_lr.optimizers import OptimizerSpec
 from rl_lr.policy import Policy
 from rl_lr.signals import NUM_SIGNALS
@@ -20,7 +21,7 @@ from rl_lr.tasks.families import images, quadratic
 from rl_lr.tasks.tensors import TensorTask, squared_error
 
 PLAN = Plan(((quadratic, 1.0), (images, 1.0)), DrawConfig(60, 90), ControlConfig(), group_size=4, seed=5)
-ORDER = Order(Policy.load("default"), 0.5, iteration=2, group=3)
+ORDER = Order(Policy.load("default"), Gaussian(0.5), iteration=2, group=3)
 
 
 def noisy() -> TensorTask:
@@ -65,7 +66,7 @@ def test_every_place_in_a_training_has_its_own_runs(change: dict[str, int]) -> N
 
 def test_actions_scatter_around_the_policy_by_the_standard_deviation_asked_for() -> None:
     plan = replace(PLAN, group_size=32, families=((quadratic, 1.0),))
-    episode = play(plan, replace(ORDER, policy=Policy.keep(), std=0.3))
+    episode = play(plan, replace(ORDER, policy=Policy.keep(), exploration=Gaussian(0.3)))
     assert episode.actions.mean() == pytest.approx(0.0, abs=0.03)
     assert episode.actions.std() == pytest.approx(0.3, rel=0.05)
 
@@ -85,6 +86,7 @@ torch.set_num_threads(1)
 from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.episodes import Order, Plan, play
 from rl_lr.optimizers import OptimizerSpec
+from rl_lr.exploration import Gaussian
 from rl_lr.policy import Policy
 from rl_lr.tasks import resolve
 from rl_lr.tasks.tensors import TensorTask, squared_error
@@ -92,10 +94,10 @@ from rl_lr.tasks.tensors import TensorTask, squared_error
 x = torch.randn(16, 512, generator=torch.Generator().manual_seed(0))
 task = TensorTask("wide", OptimizerSpec("sgd", lr=1e-3), 4, lambda: nn.Linear(512, {width}), (x, torch.zeros(16, {width})), squared_error)
 plan = Plan(((resolve(task), 1.0),), DrawConfig(60, 60), ControlConfig(), group_size=8, seed=0)
-play(Plan(plan.families, plan.draw, plan.control, 2, 0), Order(Policy.keep(), 0.5, 0, 0))
+play(Plan(plan.families, plan.draw, plan.control, 2, 0), Order(Policy.keep(), Gaussian(0.5), 0, 0))
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + {room} * 2**20, -1))
-episode = play(plan, Order(Policy.keep(), 0.5, 0, 0))
+episode = play(plan, Order(Policy.keep(), Gaussian(0.5), 0, 0))
 print(episode.rewards.shape, np.isfinite(episode.rewards).all())
 """
 

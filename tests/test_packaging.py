@@ -18,7 +18,7 @@ import rl_lr
 
 ROOT = Path(__file__).resolve().parents[1]
 SHELLS = ("envs", "callbacks")
-ENTRY_POINTS = {"bench", "cli.py", "compare", "demo", "learner.py", "progress.py", "training.py", "workers"}
+ENTRY_POINTS = {"agents", "bench", "cli.py", "compare", "demo", "progress.py", "training.py", "workers"}
 GYMNASIUM, LIGHTNING, SB3 = {"gymnasium"}, {"lightning", "pytorch_lightning"}, {"stable_baselines3"}
 
 in_checkout = pytest.mark.skipif(

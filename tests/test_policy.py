@@ -125,6 +125,7 @@ HIDDEN = (None, 8, [8], [8, 6, 6], [6, 8], ["a", "b"], [float("inf"), 6])
 CONTROL: tuple[Any, ...] = (None, [], {}, {"step": 1.0})
 UNKNOWN: tuple[dict[str, Any], ...] = ({"surprise": 1.0}, {"step": "high"}, {"step": None})
 USELESS = ({"bound": float("nan")}, {"bound": -1.0}, {"warmup_floor": 0.0}, {"decisions": 44.5})
+CHOICES: tuple[Any, ...] = ("all", [2.0], [True], [float("nan")], [0.0, 1.0], [0.0] * 65)
 OTHERS = ({"schema": "rl-lr-signals-0"}, {"signals": ["progress"]}, {"format": 2}, {"surprise": 1})
 
 
@@ -132,6 +133,7 @@ OTHERS = ({"schema": "rl-lr-signals-0"}, {"signals": ["progress"]}, {"format": 2
     "changes",
     [*OTHERS, {"provenance": None}]
     + [{"hidden": hidden} for hidden in HIDDEN]
+    + [{"choices": choices} for choices in CHOICES]
     + [{"control": control} for control in CONTROL]
     + [{"control": asdict(ControlConfig()) | odd} for odd in UNKNOWN + USELESS],
     ids=str,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ WORDS = [
     "--settings.iterations=8",
     "--settings.groups=1",
     "--settings.group_size=8",
-    "--settings.minibatch=224",
+    "--settings.ppo.minibatch=224",
     "--settings.validate_every=0",
     "--settings.draw.min_steps=60",
     "--settings.draw.max_steps=90",
@@ -46,13 +47,17 @@ def stopped_after(folder: Path, iterations: int, config: TrainConfig = FOUR) -> 
     assert load(folder)[0].iterations == iterations
 
 
-def test_a_stopped_training_ends_with_the_same_bits_and_curves(tmp_path: Path) -> None:
-    whole = rl_lr.train(tmp_path / "whole", [quadratic], FOUR)
-    stopped_after(tmp_path / "parts", 2)
+@pytest.mark.parametrize(("agent", "loss"), [("ppo", "train/value_loss"), ("dqn", "train/loss")])
+def test_a_stopped_training_ends_with_the_same_bits_and_curves(
+    tmp_path: Path, agent: Literal["ppo", "dqn"], loss: str
+) -> None:
+    config = replace(FOUR, agent=agent)
+    whole = rl_lr.train(tmp_path / "whole", [quadratic], config)
+    stopped_after(tmp_path / "parts", 2, config)
     resumed = rl_lr.train(tmp_path / "parts", [quadratic], resume=True)
     assert_same_weights(whole, resumed)
     assert resumed.provenance["iterations"] == 4
-    for tag in ("rollout/return", "train/value_loss", "validation/regret_to_same_rate"):
+    for tag in ("rollout/return", loss, "validation/regret_to_same_rate"):
         assert curve(tmp_path / "parts", tag) == curve(tmp_path / "whole", tag)
 
 
@@ -128,11 +133,10 @@ def test_a_full_disk_leaves_the_last_good_state(tmp_path: Path) -> None:
     stopped_after(tmp_path, 1)
     progress, _ = load(tmp_path)
     good = (tmp_path / STATE_FILE).read_bytes()
-    network = torch.nn.Linear(64, 64)
-    optimizer = torch.optim.Adam(network.parameters())
+    weights = torch.nn.Linear(64, 64).state_dict()
     for size in (0, 1, 1000, 10_000):
         with file_size_limit(size), pytest.raises(OSError, match="File too large"):
-            save(tmp_path, progress, network, optimizer)
+            save(tmp_path, progress, weights)
         assert (tmp_path / STATE_FILE).read_bytes() == good
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
 

@@ -1,4 +1,4 @@
-"""PPO across runs: the smallest training that is real."""
+"""Training across runs: the smallest training that is real."""
 
 import json
 from dataclasses import replace
@@ -6,16 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from small_training import TINY, assert_same_weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rl_lr
-from rl_lr.config import ControlConfig, DrawConfig
+from rl_lr.agents import Figures
+from rl_lr.config import ControlConfig, DrawConfig, PPOConfig
 from rl_lr.episodes import Plan, Trial, final_scores
-from rl_lr.learner import Figures, Learner
 from rl_lr.policy import Policy
-from rl_lr.signals import NUM_SIGNALS
 from rl_lr.tasks.families import quadratic
 from rl_lr.validation import Validation
 from rl_lr.workers import Local
@@ -64,22 +62,12 @@ def test_a_little_training_beats_doing_nothing_from_wrong_rates(tmp_path: Path) 
         iterations=12,
         groups=4,
         group_size=16,
-        minibatch=896,
+        ppo=PPOConfig(minibatch=896),
         validate_every=12,
         draw=DrawConfig(min_steps=100, max_steps=200),
     )
     policy = rl_lr.train(tmp_path, [quadratic], config)
     assert policy.provenance["validation"]["regret_to_same_rate"] < -0.2
-
-
-def test_the_exported_policy_acts_as_sb3_predicts(tmp_path: Path) -> None:
-    learner = Learner(TINY, tmp_path)
-    policy = learner.policy({}, "untrained")
-    observation = np.random.default_rng(0).normal(size=(32, NUM_SIGNALS)).astype(np.float32)
-    predicted, _ = learner.model.predict(observation, deterministic=True)
-    np.testing.assert_allclose(
-        policy.act(torch.from_numpy(observation)).numpy(), predicted[:, 0], rtol=0, atol=1e-6
-    )
 
 
 def test_validation_finds_no_regret_in_the_base_schedule_itself() -> None:

@@ -18,8 +18,9 @@ from ray.cluster_utils import Cluster
 from small_training import TINY, assert_same_weights
 
 import rl_lr
-from rl_lr.config import ControlConfig
+from rl_lr.config import ControlConfig, PPOConfig
 from rl_lr.episodes import Order, Plan, play
+from rl_lr.exploration import Gaussian
 from rl_lr.policy import Policy
 from rl_lr.tasks import Family, Task
 from rl_lr.tasks.families import quadratic
@@ -93,7 +94,7 @@ def test_processes_measure_what_a_single_process_does(started: list[Workers]) ->
 
 
 def test_an_episode_is_the_same_to_the_bit_on_any_number_of_threads(started: list[Workers]) -> None:
-    orders = [Order(Policy.load("default"), 0.5, iteration=3, group=group) for group in range(2)]
+    orders = [Order(Policy.load("default"), Gaussian(0.5), iteration=3, group=group) for group in range(2)]
     torch.set_num_threads(2)
     try:
         here = start(started, Local()).map(play, orders)
@@ -187,14 +188,14 @@ def test_tasks_that_cannot_be_sent_are_refused_by_name_and_train_locally(tmp_pat
         ):
             rl_lr.train(tmp_path / "refused", [Locked()], TINY, workers=workers)
     assert not (tmp_path / "refused").exists()
-    config = replace(TINY, iterations=1, groups=1, group_size=4, minibatch=224)
+    config = replace(TINY, iterations=1, groups=1, group_size=4, ppo=PPOConfig(minibatch=224))
     rl_lr.train(tmp_path / "local", [Locked()], config)
 
 
 def test_tasks_of_a_script_reach_the_processes_by_value(started: list[Workers]) -> None:
     bowl: Family = lambda rng: quadratic(rng)
     plan = Plan(((bowl, 1.0),), TINY.draw, ControlConfig(), group_size=4, seed=0)
-    order = Order(Policy.keep(), 0.5, 0, 0)
+    order = Order(Policy.keep(), Gaussian(0.5), 0, 0)
     (here,) = start(started, Local(), plan).map(play, [order])
     (there,) = start(started, Processes(1), plan).map(play, [order])
     assert np.array_equal(here.rewards, there.rewards)

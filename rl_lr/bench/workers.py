@@ -1,8 +1,9 @@
 """What a second worker process is worth."""
 
 from rl_lr.bench.ratios import Ratio, paired, seconds
-from rl_lr.config import TrainConfig
+from rl_lr.config import DrawConfig, TrainConfig
 from rl_lr.episodes import Order, Plan, play
+from rl_lr.exploration import Gaussian
 from rl_lr.policy import Policy
 from rl_lr.tasks.families import TRAINING
 from rl_lr.workers import Processes
@@ -14,9 +15,9 @@ def two_processes(repetitions: int) -> list[Ratio]:
     The episodes last from a fraction of a second to several, so at the end of an iteration a
     process may have nothing left to do; the learner's own update is not in it.
     """
-    config = TrainConfig()
+    config = TrainConfig(draw=DrawConfig(max_steps=1000))
     plan = Plan(TRAINING, config.draw, config.control, config.group_size, config.seed)
-    orders = [Order(Policy.load("default"), 0.5, 0, group) for group in range(config.groups)]
+    orders = [Order(Policy.load("default"), Gaussian(0.5), 0, group) for group in range(config.groups)]
     one, two = Processes(1), Processes(2)
     one.start(plan)
     two.start(plan)

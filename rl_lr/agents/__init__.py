@@ -1,0 +1,22 @@
+"""Agents: what learns a policy from episodes that others played. They import stable-baselines3."""
+
+from pathlib import Path
+
+from rl_lr.agents.curves import Figures
+from rl_lr.agents.dqn import DQNAgent
+from rl_lr.agents.ppo import PPOAgent
+from rl_lr.agents.protocol import Agent
+from rl_lr.config import TrainConfig
+
+__all__ = ["Agent", "DQNAgent", "Figures", "PPOAgent", "build"]
+
+
+def build(config: TrainConfig, out: Path, done: int = 0) -> Agent:
+    """The agent that a configuration asks for.
+
+    Args:
+        config: sizes, seed and the agent's settings.
+        out: folder of the training; curves go to ``tensorboard/`` in it.
+        done: iterations done before, when a training is taken up again.
+    """
+    return (DQNAgent if config.agent == "dqn" else PPOAgent)(config, out, done)

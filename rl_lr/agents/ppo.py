@@ -1,0 +1,108 @@
+"""Proximal policy optimization: stable-baselines3's, fed with episodes that others played."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from torch import nn
+
+from rl_lr.agents.curves import Curves, Figures, outcome
+from rl_lr.agents.export import linear_layers
+from rl_lr.agents.iteration import falling_rate, seed_iteration
+from rl_lr.config import TrainConfig
+from rl_lr.envs.batched import BatchedLearningRateEnv
+from rl_lr.envs.sb3 import SB3VecEnv
+from rl_lr.episodes import Episode, Order, joined
+from rl_lr.exploration import Gaussian
+from rl_lr.policy import Policy
+
+
+class PPOAgent:
+    """A PPO model over continuous actions.
+
+    Attributes:
+        model: the PPO model; its environment only says what shapes observations and actions have.
+        curves: where its figures are written.
+
+    Args:
+        config: sizes, seed and PPO's settings.
+        out: folder of the training; curves go to ``tensorboard/`` in it.
+        done: iterations done before, when a training is taken up again.
+    """
+
+    def __init__(self, config: TrainConfig, out: Path, done: int = 0) -> None:
+        self.config, self.curves = config, Curves(config, out, done)
+        own = config.ppo
+        spaces = BatchedLearningRateEnv(config.runs, None, config.group_size, config.draw, config.control)
+        self.model = PPO(
+            "MlpPolicy",
+            SB3VecEnv(spaces),
+            learning_rate=own.learning_rate,
+            n_steps=config.control.decision_count,
+            batch_size=own.minibatch,
+            n_epochs=own.epochs,
+            gamma=1.0,
+            gae_lambda=own.gae_lambda,
+            ent_coef=own.entropy,
+            target_kl=0.05,
+            policy_kwargs={
+                "net_arch": list(config.hidden),
+                "activation_fn": nn.Tanh,
+                "log_std_init": own.log_std,
+            },
+            seed=config.seed,
+            device="cpu",
+        )
+        self.model.set_logger(self.curves.logger)
+
+    def orders(self, iteration: int) -> list[Order]:
+        """The episodes that iteration number ``iteration`` wants to learn from."""
+        policy = self.policy({}, "learning")
+        exploration = Gaussian(float(self.model.policy.log_std.exp().item()))
+        return [Order(policy, exploration, iteration, group) for group in range(self.config.groups)]
+
+    def update(self, episodes: Sequence[Episode], iteration: int) -> Figures:
+        """Learn from the episodes of an iteration, in their order."""
+        seed_iteration(self.config, iteration)
+        self.model.lr_schedule = falling_rate(self.config, self.config.ppo.learning_rate, iteration)
+        self._fill_buffer(episodes)
+        self.model.train()
+        return outcome(episodes)
+
+    def _fill_buffer(self, episodes: Sequence[Episode]) -> None:
+        """What PPO's own collection would leave behind: values and probabilities are the learner's."""
+        observations, actions, rewards = joined(episodes)
+        rows = torch.from_numpy(observations).flatten(0, 1)
+        with torch.no_grad():
+            values, log_probs, _ = self.model.policy.evaluate_actions(
+                rows, torch.from_numpy(actions).reshape(-1, 1)
+            )
+        buffer, runs = self.model.rollout_buffer, self.config.runs
+        buffer.reset()
+        begins = np.ones(runs)
+        for decision, (value, log_prob) in enumerate(
+            zip(values.flatten().split(runs), log_probs.split(runs), strict=True)
+        ):
+            buffer.add(
+                observations[decision], actions[decision][:, None], rewards[decision], begins, value, log_prob
+            )
+            begins = np.zeros(runs)
+        buffer.compute_returns_and_advantage(last_values=torch.zeros(runs), dones=np.ones(runs))
+
+    def policy(self, provenance: dict[str, Any], name: str) -> Policy:
+        """The actor's mean as it is now."""
+        actor = [*self.model.policy.mlp_extractor.policy_net, self.model.policy.action_net]
+        return Policy(linear_layers(actor), self.config.control, provenance, name)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and optimizer: episodes start fresh, and seeds follow from the iteration."""
+        policy = self.model.policy
+        return {"network": policy.state_dict(), "optimizer": policy.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state_dict`."""
+        self.model.policy.load_state_dict(state["network"])
+        self.model.policy.optimizer.load_state_dict(state["optimizer"])
