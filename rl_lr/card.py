@@ -8,6 +8,8 @@ def model_card(policy: Policy) -> str:
     facts = policy.provenance
     measured = facts.get("validation", {})
     rows = "\n".join(f"| {name.replace('_', ' ')} | {value:+.3f} |" for name, value in measured.items())
+    drawn = facts.get("settings", {}).get("draw", {})
+    steps = f"{drawn['min_steps']} to {drawn['max_steps']} steps" if drawn else "unknown length"
     settings = "\n".join(f"- `{name}`: {value}" for name, value in facts.get("settings", {}).items())
     return f"""# Learning-rate policy of rl-lr
 
@@ -31,6 +33,6 @@ below zero is better than the comparison.
 {rows}
 
 ## Limits
-Trained on small networks with short horizons. It sees no learning rate and no loss value, only
+Trained on small networks and runs of {steps}. It sees no learning rate and no loss value, only
 dimensionless signals; on networks unlike its training tasks it may settle on a rate that is off.
 """

@@ -54,17 +54,22 @@ class Store:
 
     def add(self, key: str, workload: Workload, arm: Arm, made: Made) -> None:
         """Keep what was made."""
-        tracks = [asdict(track) for track in made.tracks]
+        steps = made.tracks[0].steps  # an arm looks at all its runs at the same times
+        tracks = [
+            {name: value for name, value in asdict(track).items() if name != "steps"} for track in made.tracks
+        ]
         row = {"key": key, "workload": workload.name, "arm": arm.name, "seconds": made.seconds}
         with self.path.open("a") as file:
-            file.write(json.dumps(row | {"tracks": tracks}) + "\n")
+            file.write(json.dumps(row | {"steps": steps, "tracks": tracks}) + "\n")
         self._made[key] = made
 
 
 def _read(row: dict[str, Any]) -> Made:
+    tracks = [track | {"steps": row["steps"]} for track in row["tracks"]]
     curves = ("steps", "losses", "rates")
-    tracks = (Track(**track | {name: tuple(track[name]) for name in curves}) for track in row["tracks"])
-    return Made(row["seconds"], tuple(tracks))
+    return Made(
+        row["seconds"], tuple(Track(**one | {name: tuple(one[name]) for name in curves}) for one in tracks)
+    )
 
 
 def keys(workload: Workload, arms: Sequence[Arm]) -> list[str]:
