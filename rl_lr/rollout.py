@@ -50,7 +50,9 @@ _OTHER_SCHEDULES: tuple[BaseSchedule, ...] = ("linear", "wsd", "constant")
 def draw(family: Family, runs: int, rng: np.random.Generator, config: DrawConfig) -> Draw:
     """A task of the family and ``runs`` runs of it, base rates spread over the whole range.
 
-    The log base rates are stratified: one in each of ``runs`` equal intervals, in random order.
+    The log base rates are stratified: one in each of ``runs`` equal intervals, in random order. All
+    runs begin with the same weights and see the same mini-batches, so that what sets them apart is
+    how their rates were set.
     """
     task = family(rng)
     total_steps = round(float(np.exp(rng.uniform(np.log(config.min_steps), np.log(_longest(task, config))))))
@@ -59,8 +61,8 @@ def draw(family: Family, runs: int, rng: np.random.Generator, config: DrawConfig
     schedule: BaseSchedule = "cosine"
     if rng.random() < config.other_schedules:
         schedule = _OTHER_SCHEDULES[rng.choice(3)]
-    seeds = tuple(int(seed) for seed in rng.integers(2**31, size=runs))
-    return Draw(task, seeds, tuple(task.optimizer.lr * factors), total_steps, schedule)
+    seed = int(rng.integers(2**31))
+    return Draw(task, (seed,) * runs, tuple(task.optimizer.lr * factors), total_steps, schedule)
 
 
 def _longest(task: Task, config: DrawConfig) -> float:
