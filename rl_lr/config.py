@@ -80,10 +80,11 @@ class PPOConfig:
 
     learning_rate: float = 1e-3
     """Step size at the start; it falls linearly to a tenth."""
-    epochs: int = 6
+    epochs: int = 8
     """Passes over an iteration's decisions."""
-    minibatch: int = 2688
-    """Decisions in one gradient step."""
+    minibatch: int = 512
+    """Decisions in one gradient step. Runs cost far more than gradient steps: with fewer of them a policy
+    hardly moves in an iteration."""
     gae_lambda: float = 1.0
     """λ of generalised advantage estimation (Schulman et al., 1506.02438, eq. 16). Below 1 a policy
     learns to lower rates early, which always lowers the loss soon."""
