@@ -75,6 +75,8 @@ class Episode:
     """[decisions, runs], as the exploration gave them."""
     rewards: Array
     """[decisions, runs], :func:`rl_lr.reward.paired_rewards`."""
+    log_base_lr: NDArray[np.float64]
+    """[runs]."""
     initial_loss: NDArray[np.float64]
     """[runs]."""
     final_loss: NDArray[np.float64]
@@ -100,6 +102,7 @@ def play(plan: Plan, order: Order) -> Episode:
         observations.movedim(0, 1).numpy(),
         actions.T.numpy(),
         paired_rewards(rewards.T, final, initial).float().numpy(),
+        np.log(drawn.base_lrs),
         initial.numpy(),
         final.numpy(),
     )

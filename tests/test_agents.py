@@ -10,6 +10,7 @@ from small_training import TINY
 
 import rl_lr
 from rl_lr.agents import DQNAgent, PPOAgent
+from rl_lr.agents.standing import STANDING, standing
 from rl_lr.config import DQNConfig, DrawConfig, TrainConfig
 from rl_lr.episodes import Episode, Plan, joined, play
 from rl_lr.exploration import EpsilonGreedy
@@ -25,7 +26,8 @@ PLAN = Plan(((quadratic, 1.0),), TINY.draw, TINY.control, TINY.group_size, TINY.
 def test_ppo_exports_what_sb3_predicts(tmp_path: Path) -> None:
     agent = PPOAgent(TINY, tmp_path)
     policy = agent.policy({}, "untrained")
-    predicted, _ = agent.model.predict(OBSERVATIONS, deterministic=True)
+    whatever = np.random.default_rng(1).normal(size=(32, len(STANDING)))  # the critic's affair
+    predicted, _ = agent.model.predict(np.concatenate((OBSERVATIONS, whatever), axis=1), deterministic=True)
     np.testing.assert_allclose(
         policy.act(torch.from_numpy(OBSERVATIONS)).numpy(), predicted[:, 0], rtol=0, atol=1e-6
     )
@@ -75,7 +77,7 @@ def test_dqn_learns_which_choice_pays(tmp_path: Path) -> None:
     shape = (config.control.decision_count, config.runs)
     actions = np.array(config.dqn.choices, np.float32)[rng.integers(5, size=shape)]
     observations = rng.normal(size=(*shape, NUM_SIGNALS)).astype(np.float32)
-    agent.update([Episode(observations, actions, actions, np.ones(8), np.ones(8))], 0)
+    agent.update([Episode(observations, actions, actions, np.zeros(8), np.ones(8), np.ones(8))], 0)
     acted = agent.policy({}, "").act(torch.from_numpy(observations).flatten(0, 1))
     assert (acted == 1.0).float().mean() > 0.9
 

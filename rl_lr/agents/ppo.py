@@ -6,25 +6,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from stable_baselines3 import PPO
 from torch import nn
 
 from rl_lr.agents.curves import Curves, Figures, outcome
 from rl_lr.agents.export import linear_layers
 from rl_lr.agents.iteration import falling_rate, seed_iteration
+from rl_lr.agents.privileged import PrivilegedCriticPolicy
+from rl_lr.agents.standing import STANDING, standing
 from rl_lr.config import TrainConfig
-from rl_lr.envs.batched import BatchedLearningRateEnv
-from rl_lr.envs.sb3 import SB3VecEnv
+from rl_lr.envs.spaces import action_space
 from rl_lr.episodes import Episode, Order, joined
 from rl_lr.exploration import Gaussian
 from rl_lr.policy import Policy
+from rl_lr.signals import CLIP, NUM_SIGNALS
 
 
 class PPOAgent:
     """A PPO model over continuous actions.
 
     Attributes:
-        model: the PPO model; its environment only says what shapes observations and actions have.
+        model: the PPO model, of a critic that sees also how runs stand (:mod:`rl_lr.agents.standing`).
         curves: where its figures are written.
 
     Args:
@@ -36,16 +39,16 @@ class PPOAgent:
     def __init__(self, config: TrainConfig, out: Path, done: int = 0) -> None:
         self.config, self.curves = config, Curves(config, out, done)
         own = config.ppo
-        spaces = BatchedLearningRateEnv(config.runs, None, config.group_size, config.draw, config.control)
         self.model = PPO(
-            "MlpPolicy",
-            SB3VecEnv(spaces),
+            PrivilegedCriticPolicy,
+            env=None,  # type: ignore[arg-type]  # episodes come from elsewhere
             learning_rate=own.learning_rate,
             n_steps=config.control.decision_count,
             batch_size=own.minibatch,
             n_epochs=own.epochs,
             gamma=1.0,
             gae_lambda=own.gae_lambda,
+            clip_range=own.clip,
             ent_coef=own.entropy,
             target_kl=0.05,
             policy_kwargs={
@@ -55,7 +58,11 @@ class PPOAgent:
             },
             seed=config.seed,
             device="cpu",
+            _init_setup_model=False,
         )
+        self.model.observation_space = Box(-CLIP, CLIP, (NUM_SIGNALS + len(STANDING),))
+        self.model.action_space, self.model.n_envs = action_space(), config.runs
+        self.model._setup_model()
         self.model.set_logger(self.curves.logger)
 
     def orders(self, iteration: int) -> list[Order]:
@@ -74,7 +81,9 @@ class PPOAgent:
 
     def _fill_buffer(self, episodes: Sequence[Episode]) -> None:
         """What PPO's own collection would leave behind: values and probabilities are the learner's."""
-        observations, actions, rewards = joined(episodes)
+        signals, actions, rewards = joined(episodes)
+        places = np.concatenate([standing(episode, self.config.control) for episode in episodes], axis=1)
+        observations = np.concatenate((signals, places), axis=-1)
         rows = torch.from_numpy(observations).flatten(0, 1)
         with torch.no_grad():
             values, log_probs, _ = self.model.policy.evaluate_actions(
