@@ -50,7 +50,7 @@ def train_command(
     if agent != _DEFAULT.agent:
         settings = replace(settings, agent=agent)
     config = None if resume and settings == _DEFAULT else settings
-    total = (config or load(folder)[0].config).iterations
+    total = (config or load(folder)[0].config).total_iterations
     where = _workers(engine, workers, address)
     console, interrupted = Console(), _interrupts()
     with training_progress(console, iterations=total) as progress:

@@ -124,8 +124,11 @@ class TrainConfig:
 
     agent: Literal["ppo", "dqn"] = "ppo"
     """What learns."""
+    members: int = 1
+    """Policies trained one after the other, from networks and on runs of their own; the result acts
+    by their mean."""
     iterations: int = 32
-    """Each is one whole run of every environment, and then the agent learns from it."""
+    """Of each member; one is a whole run of every environment, and then the agent learns from it."""
     groups: int = 32
     """Tasks in an iteration."""
     group_size: int = 12
@@ -147,6 +150,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no training could be made of."""
+        if self.members < 1 or self.iterations < 1:
+            raise ValueError(
+                f"TrainConfig.members is {self.members} and iterations {self.iterations}: give at least 1 of each."
+            )
         if self.groups < 1 or self.group_size < 2:
             raise ValueError(
                 f"TrainConfig.groups is {self.groups} and group_size {self.group_size}: give at least one group, "
@@ -154,6 +161,11 @@ class TrainConfig:
             )
         if self.agent not in ("ppo", "dqn"):
             raise ValueError(f"TrainConfig.agent is {self.agent!r}: choose 'ppo' or 'dqn'.")
+
+    @property
+    def total_iterations(self) -> int:
+        """Of all members."""
+        return self.members * self.iterations
 
     @property
     def runs(self) -> int:

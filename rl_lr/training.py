@@ -12,6 +12,7 @@ from rl_lr.agents import Agent, Figures, build
 from rl_lr.card import model_card
 from rl_lr.config import TrainConfig
 from rl_lr.episodes import Plan, play
+from rl_lr.mean_policy import mean_policy
 from rl_lr.policy import Policy, PolicyFileError, write_atomically
 from rl_lr.provenance import command, commit, versions
 from rl_lr.resume import Progress, check_same, load, save
@@ -52,7 +53,7 @@ def train(
             policy is the same, bit for bit, wherever that is.
 
     Returns:
-        The policy of the last iteration.
+        The policy of the last iteration; with several members, the mean of the last of each.
 
     Raises:
         ValueError: if there is no task, or one that is not deterministic or cannot be sent to
@@ -66,26 +67,31 @@ def train(
     with closing(workers):
         workers.start(plan)
         out.mkdir(parents=True, exist_ok=True)
-        agent, policy = build(config, out, begun.iterations), Policy.keep(config.control)
+        agent = build(config, out, begun.iterations)
         if state is not None:
             agent.load_state_dict(state)
-            policy = Policy.load(_checkpoint(out, begun.iterations))
+        members = _members(out, begun) or [agent.policy({}, str(out))]
         validation, figures = Validation(plan, workers), Figures()
         origin, start = _origin(config, tasks), time.monotonic() - 60 * begun.minutes
-        for done in range(begun.iterations + 1, config.iterations + 1):
+        for done in range(begun.iterations + 1, config.total_iterations + 1):
+            if done > len(members) * config.iterations:
+                agent = build(config, out, done - 1)
+                members.append(agent.policy({}, str(out)))
             figures |= _iterate(agent, workers, done - 1)
-            last = done == config.iterations or (should_stop is not None and should_stop())
+            members[-1] = agent.policy({}, str(out))
+            last = done == config.total_iterations or (should_stop is not None and should_stop())
             due = config.validate_every and (last or done % config.validate_every == 0)
-            measured = _validate(agent, validation) if due else {}
+            measured = _validate(agent, validation, mean_policy(members)) if due else {}
             agent.curves.write(done)
             minutes = (time.monotonic() - start) / 60
-            policy = agent.policy(origin | _progress(config, done, minutes, measured), str(out))
-            _keep(out, agent, policy, replace(begun, iterations=done, minutes=minutes))
+            members[-1] = replace(members[-1], provenance=origin | _progress(config, done, minutes, measured))
+            _keep(out, agent, members[-1], replace(begun, iterations=done, minutes=minutes))
             figures |= measured
             if progress is not None:
                 progress(done, figures)
             if last:
                 break
+    policy = mean_policy(members)
     policy.save(out)
     write_atomically({out / "README.md": model_card(policy).encode()})
     return policy
@@ -113,9 +119,9 @@ def _iterate(agent: Agent, workers: Workers, iteration: int) -> Figures:
     return figures
 
 
-def _validate(agent: Agent, validation: Validation) -> Figures:
+def _validate(agent: Agent, validation: Validation, policy: Policy) -> Figures:
     """Measure the policy on runs kept apart."""
-    measured = validation.measure(agent.policy({}, "candidate"))
+    measured = validation.measure(policy)
     agent.curves.log("validation", measured)
     return measured
 
@@ -134,6 +140,13 @@ def _check_tasks(tasks: "Sequence[str | Task | Family] | None") -> None:
     """Refuse tasks under which a training could not be made again."""
     for task in tasks or ():
         check_deterministic(resolve(task))
+
+
+def _members(out: Path, begun: Progress) -> list[Policy]:
+    """The last policy of every member that a training began with."""
+    each, done = begun.config.iterations, begun.iterations
+    last = [*range(each, done, each), *([done] if done else [])]
+    return [Policy.load(_checkpoint(out, iteration)) for iteration in last]
 
 
 def _checkpoint(out: Path, iterations: int) -> Path:

@@ -10,7 +10,7 @@ from small_training import TINY
 
 import rl_lr
 from rl_lr.agents import DQNAgent, PPOAgent
-from rl_lr.agents.standing import STANDING, standing
+from rl_lr.agents.standing import STANDING
 from rl_lr.config import DQNConfig, DrawConfig, TrainConfig
 from rl_lr.episodes import Episode, Plan, joined, play
 from rl_lr.exploration import EpsilonGreedy

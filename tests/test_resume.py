@@ -61,6 +61,16 @@ def test_a_stopped_training_ends_with_the_same_bits_and_curves(
         assert curve(tmp_path / "parts", tag) == curve(tmp_path / "whole", tag)
 
 
+@pytest.mark.parametrize("done", [1, 2, 3])
+def test_members_go_on_wherever_they_were_stopped(tmp_path: Path, done: int) -> None:
+    config = replace(TINY, members=2, iterations=2)
+    whole = rl_lr.train(tmp_path / "whole", [quadratic], config)
+    stopped_after(tmp_path / "parts", done, config)
+    resumed = rl_lr.train(tmp_path / "parts", [quadratic], resume=True)
+    assert_same_weights(whole, resumed)
+    assert [step for step, _ in curve(tmp_path / "parts", "rollout/return")] == [1, 2, 3, 4]
+
+
 def test_what_a_crash_left_of_an_unfinished_iteration_is_hidden(tmp_path: Path) -> None:
     stopped_after(tmp_path, 3)
     older = (tmp_path / STATE_FILE).read_bytes()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from small_training import TINY, assert_same_weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -14,6 +15,7 @@ from rl_lr.agents import Figures
 from rl_lr.config import ControlConfig, DrawConfig, PPOConfig
 from rl_lr.episodes import Plan, Trial, final_scores
 from rl_lr.policy import Policy
+from rl_lr.signals import NUM_SIGNALS
 from rl_lr.tasks.families import quadratic
 from rl_lr.validation import Validation
 from rl_lr.workers import Local
@@ -49,6 +51,16 @@ def test_the_same_seed_trains_the_same_policy_bit_for_bit(tmp_path: Path) -> Non
     first = rl_lr.train(tmp_path / "a", [quadratic], TINY)
     second = rl_lr.train(tmp_path / "b", [quadratic], TINY)
     assert_same_weights(first, second)
+
+
+def test_several_members_act_by_their_mean_and_differ(tmp_path: Path) -> None:
+    policy = rl_lr.train(tmp_path, [quadratic], replace(TINY, members=2, iterations=1))
+    first, second = (Policy.load(tmp_path / "checkpoints" / name) for name in ("00001", "00002"))
+    signals = torch.randn(50, NUM_SIGNALS, generator=torch.Generator().manual_seed(0))
+    mean = (first.mean(signals) + second.mean(signals)) / 2
+    torch.testing.assert_close(Policy.load(tmp_path).mean(signals), mean)
+    assert (first.mean(signals) - second.mean(signals)).abs().min() > 0
+    assert policy.provenance["runs"] == 2 * TINY.runs
 
 
 def test_training_stops_when_asked_and_still_exports(tmp_path: Path) -> None:

@@ -17,6 +17,6 @@ def build(config: TrainConfig, out: Path, done: int = 0) -> Agent:
     Args:
         config: sizes, seed and the agent's settings.
         out: folder of the training; curves go to ``tensorboard/`` in it.
-        done: iterations done before, when a training is taken up again.
+        done: iterations done before, by earlier members or before a training is taken up again.
     """
     return (DQNAgent if config.agent == "dqn" else PPOAgent)(config, out, done)

@@ -13,7 +13,7 @@ from torch import nn
 
 from rl_lr.agents.curves import Curves, Figures, outcome
 from rl_lr.agents.export import linear_layers
-from rl_lr.agents.iteration import falling_rate, seed_iteration
+from rl_lr.agents.iteration import falling_rate, member_seed, seed_iteration
 from rl_lr.config import TrainConfig
 from rl_lr.envs.batched import BatchedLearningRateEnv
 from rl_lr.envs.sb3 import SB3VecEnv
@@ -34,7 +34,7 @@ class DQNAgent:
     Args:
         config: sizes, seed and DQN's settings.
         out: folder of the training; curves go to ``tensorboard/`` in it.
-        done: iterations done before, when a training is taken up again.
+        done: iterations done before, by earlier members or before a training is taken up again.
     """
 
     def __init__(self, config: TrainConfig, out: Path, done: int = 0) -> None:
@@ -51,7 +51,7 @@ class DQNAgent:
             n_steps=own.returns,
             target_update_interval=config.runs,  # unused here, and smaller ones are warned of
             policy_kwargs={"net_arch": list(config.hidden), "activation_fn": nn.Tanh},
-            seed=config.seed,
+            seed=member_seed(config, done),
             device="cpu",
         )
         self.model.set_logger(self.curves.logger)
@@ -59,7 +59,7 @@ class DQNAgent:
     def orders(self, iteration: int) -> list[Order]:
         """The episodes that iteration number ``iteration`` wants to learn from."""
         policy, own = self.policy({}, "learning"), self.config.dqn
-        begun = min(1.0, 2.0 * iteration / self.config.iterations)
+        begun = min(1.0, 2.0 * (iteration % self.config.iterations) / self.config.iterations)
         exploration = EpsilonGreedy(1.0 - begun + own.epsilon * begun, own.choices)
         return [Order(policy, exploration, iteration, group) for group in range(self.config.groups)]
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from rl_lr.agents.curves import Curves, Figures, outcome
 from rl_lr.agents.export import linear_layers
-from rl_lr.agents.iteration import falling_rate, seed_iteration
+from rl_lr.agents.iteration import falling_rate, member_seed, seed_iteration
 from rl_lr.agents.privileged import PrivilegedCriticPolicy
 from rl_lr.agents.standing import STANDING, standing
 from rl_lr.config import TrainConfig
@@ -33,7 +33,7 @@ class PPOAgent:
     Args:
         config: sizes, seed and PPO's settings.
         out: folder of the training; curves go to ``tensorboard/`` in it.
-        done: iterations done before, when a training is taken up again.
+        done: iterations done before, by earlier members or before a training is taken up again.
     """
 
     def __init__(self, config: TrainConfig, out: Path, done: int = 0) -> None:
@@ -56,7 +56,7 @@ class PPOAgent:
                 "activation_fn": nn.Tanh,
                 "log_std_init": own.log_std,
             },
-            seed=config.seed,
+            seed=member_seed(config, done),
             device="cpu",
             _init_setup_model=False,
         )
