@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from rl_lr.batches import Batches
 from rl_lr.graph import trace
 from rl_lr.layers import StackedLayers
+from rl_lr.memory import is_out_of_memory, too_large
 from rl_lr.optimizers import StackedOptimizer
 from rl_lr.signals import sketch_stride
 from rl_lr.tasks.task import Task
@@ -52,7 +53,20 @@ def build_objective(task: Task, seed: int) -> Objective:
 
 
 def bytes_per_run(task: Task) -> int:
-    """About how much memory one run's step touches: weights, optimizer, batch, activations."""
+    """About how much memory one run's step touches: weights, optimizer, batch, activations.
+
+    Raises:
+        MemoryError: if there is not as much.
+    """
+    try:
+        return _measure_bytes(task)
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise too_large(task) from error
+        raise
+
+
+def _measure_bytes(task: Task) -> int:
     objective, batches, saved = build_objective(task, 0), Batches(task, [0]), 0
 
     def keep(tensor: Tensor) -> Tensor:

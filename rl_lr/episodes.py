@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.exploration import Exploration
+from rl_lr.memory import is_out_of_memory, too_large
 from rl_lr.policy import Policy
 from rl_lr.reward import paired_rewards, score
 from rl_lr.rollout import Draw, Rollout, draw, split
@@ -157,12 +158,10 @@ def _explore_if_it_fits(
     try:
         return _explore_at_once(drawn, order, control, strays)
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         if drawn.runs == 1:
-            raise MemoryError(
-                f"A single run of task {drawn.task.name!r} does not fit into memory: make its network or batch smaller."
-            ) from error
+            raise too_large(drawn.task) from error
     return None
 
 
@@ -177,12 +176,6 @@ def _explore_at_once(drawn: Draw, order: Order, control: ControlConfig, strays: 
     assert rollout.final_loss is not None
     stacked = (torch.stack(rows, dim=1) for rows in (observations, actions, rewards))
     return (rollout.initial_loss, rollout.final_loss, *stacked)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed; torch's own on the CPU is a RuntimeError like any other."""
-    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    return known or "can't allocate memory" in str(error)
 
 
 def _seed_globals(seed: int) -> None:

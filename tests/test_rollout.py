@@ -1,6 +1,7 @@
 """Draws, and runs stepped in parts."""
 
 import numpy as np
+import pytest
 import torch
 
 from rl_lr.config import DrawConfig
@@ -32,3 +33,17 @@ def test_runs_too_many_for_the_cache_are_stepped_in_equal_parts_and_stay_what_th
 def test_small_groups_are_stepped_as_one() -> None:
     drawn = Draw(real_task("digits-linear"), tuple(range(40)), (1e-3,) * 40, 60)
     assert split(drawn) == [drawn]
+
+
+def test_runs_of_a_group_begin_alike_and_meet_the_same_batches() -> None:
+    drawn = draw(quadratic, 6, np.random.default_rng(0), DrawConfig(60, 90))
+    assert len(set(drawn.seeds)) == 1
+    assert len(set(drawn.base_lrs)) == 6
+
+
+@pytest.mark.parametrize(("budget", "longest"), [(1.0, 400), (1e12, 3000)])
+def test_a_task_that_is_dear_to_step_gets_shorter_runs(budget: float, longest: int) -> None:
+    config = DrawConfig(min_steps=100, max_steps=3000, max_bytes=budget)
+    steps = [draw(quadratic, 2, np.random.default_rng(seed), config).total_steps for seed in range(60)]
+    assert 100 <= min(steps) < 120
+    assert 0.8 * longest < max(steps) <= longest
