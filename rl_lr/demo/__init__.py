@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from rl_lr.config import DrawConfig, TrainConfig
+from rl_lr.config import DrawConfig, PPOConfig, TrainConfig
 from rl_lr.demo.fits import Arm, Fit, Workload, fit, workloads
 from rl_lr.demo.report import draw_figure, result_table
 from rl_lr.policy import Policy
@@ -51,8 +51,11 @@ def run_demo(out: Path, minutes: float = 2.0, steps: int = 1000, console: Consol
 
 def _train_for(minutes: float, out: Path, console: Console) -> Policy:
     """A policy trained for about that long: iterations go on until the time is used."""
-    short = DrawConfig(max_steps=1000)  # many iterations teach more than long runs
-    config = TrainConfig(iterations=200, groups=8, group_size=24, validate_every=0, draw=short)
+    short = DrawConfig(
+        max_steps=1000
+    )  # many iterations teach more than long runs, and of few runs each not too fast
+    careful = PPOConfig(learning_rate=1e-3, minibatch=2688, clip=0.2, gae_lambda=0.95)
+    config = TrainConfig(iterations=200, groups=8, group_size=24, validate_every=0, draw=short, ppo=careful)
     deadline = time.monotonic() + 60 * minutes
     with training_progress(console, seconds=60 * minutes) as progress:
         return train(out, CHEAP, config, progress, should_stop=lambda: time.monotonic() > deadline)
