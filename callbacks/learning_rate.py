@@ -13,9 +13,10 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from rl_lr.policy import Policy
-from rl_lr.scheduler import RLScheduler
+from rl_lr.scheduler import RLScheduler, check_granularity
 from rl_lr.schedules import BaseSchedule, check_schedule
 from rl_lr.signals import SIGNALS
+from rl_lr.sketches import Granularity
 
 
 class RLLearningRate(Callback):
@@ -38,6 +39,9 @@ class RLLearningRate(Callback):
             ``"override"`` lets it run and ignores what it sets.
         on_error: ``"fallback"`` hands an ailing run back to its base schedule with one warning,
             ``"raise"`` stops it.
+        granularity: ``"network"``, one multiplier for all, or ``"tensor"``, one for each parameter, by
+            its own signals. During the fit the optimizer then has a parameter group for each;
+            checkpoints hold the groups of ``configure_optimizers``. Logged are then means.
 
     Attributes:
         scheduler: the :class:`rl_lr.RLScheduler` of the fit under way, else None.
@@ -55,6 +59,7 @@ class RLLearningRate(Callback):
         base_schedule: BaseSchedule = "cosine",
         on_conflict: Literal["raise", "override"] = "raise",
         on_error: Literal["fallback", "raise"] = "fallback",
+        granularity: Granularity = "network",
     ) -> None:
         if total_steps is not None and total_steps < 1:
             raise ValueError(
@@ -65,9 +70,10 @@ class RLLearningRate(Callback):
         if on_error not in ("fallback", "raise"):
             raise ValueError(f"on_error is {on_error!r}: choose 'fallback' or 'raise'.")
         check_schedule(base_schedule)
+        check_granularity(granularity)
         self.policy = policy if isinstance(policy, Policy) else Policy.load(policy)
         self.total_steps, self.base_schedule = total_steps, base_schedule
-        self.on_conflict, self.on_error = on_conflict, on_error
+        self.on_conflict, self.on_error, self.granularity = on_conflict, on_error, granularity
         self.scheduler: RLScheduler | None = None
         self._restored: dict[str, Any] | None = None
         self._final: dict[str, Any] = {}  # state at the end of the latest fit
@@ -78,7 +84,13 @@ class RLLearningRate(Callback):
         """Bind to the optimizer: after restoring, so that base rates come from our own state."""
         optimizer = self._single_optimizer(trainer)
         self._check_conflict(trainer)
-        self.scheduler = RLScheduler(optimizer, self._horizon(trainer), self.policy, self.base_schedule)
+        self.scheduler = RLScheduler(
+            optimizer,
+            self._horizon(trainer),
+            self.policy,
+            self.base_schedule,
+            granularity=self.granularity,
+        )
         if self._restored is not None:
             self.scheduler.load_state_dict(self._restored)
             self._restored = None
@@ -115,6 +127,16 @@ class RLLearningRate(Callback):
             scheduler.release()
             rank_zero_warn(f"RLLearningRate hands over to the base schedule: {type(error).__name__}: {error}")
         self._log(trainer, decision=scheduler.controller.just_decided)
+
+    @override
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Give the optimizer's state the parameter groups that it can be loaded into before we come."""
+        if self.scheduler is not None and "optimizer_states" in checkpoint:
+            checkpoint["optimizer_states"] = [
+                self.scheduler.joined(state) for state in checkpoint["optimizer_states"]
+            ]
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -174,10 +196,10 @@ class RLLearningRate(Callback):
             metrics[f"rl_lr/base_lr/group{index}"] = base
         if decision and scheduler.latest_signals is not None:
             controller = scheduler.controller
-            metrics["rl_lr/offset"] = float(controller.offset[0])
-            metrics["rl_lr/action"] = float(controller.last_action[0])
-            metrics["rl_lr/guard_events"] = float(controller.guard_events[0])
-            values = scheduler.latest_signals.tolist()
+            metrics["rl_lr/offset"] = float(controller.offset.mean())
+            metrics["rl_lr/action"] = float(controller.last_action.mean())
+            metrics["rl_lr/guard_events"] = float(controller.guard_events[0])  # all feel the same loss
+            values = scheduler.latest_signals.mean(dim=0).tolist()
             metrics |= {f"rl_lr/signal/{name}": value for name, value in zip(SIGNALS, values, strict=True)}
         trainer.callback_metrics["rl_lr/lr"] = torch.tensor(scheduler.get_last_lr()[0])
         for logger in trainer.loggers:

@@ -90,7 +90,7 @@ class BatchedLearningRateEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32],
         if not self._parts:
             raise gym.error.ResetNeeded("Call reset before step.")
         moves = torch.as_tensor(np.asarray(actions, np.float32).reshape(-1)).to(self._device)
-        sizes = [part.engine.runs for part in self._parts]
+        sizes = [part.rows for part in self._parts]
         rewards = [part.advance(move) for part, move in zip(self._parts, moves.split(sizes), strict=True)]
         reward = torch.cat(rewards).cpu().numpy()
         done = np.full(self.num_envs, self._parts[0].done)

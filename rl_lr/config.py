@@ -124,12 +124,12 @@ class TrainConfig:
 
     agent: Literal["ppo", "dqn"] = "ppo"
     """What learns."""
-    members: int = 1
+    members: int = 3
     """Policies trained one after the other, from networks and on runs of their own; the result acts
     by their mean."""
-    iterations: int = 32
+    iterations: int = 22
     """Of each member; one is a whole run of every environment, and then the agent learns from it."""
-    groups: int = 32
+    groups: int = 48
     """Tasks in an iteration."""
     group_size: int = 12
     """Runs of each task, at base rates spread over the whole range."""

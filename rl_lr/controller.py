@@ -45,7 +45,7 @@ class Controller:
         guard_events: ``[runs]`` int64, cuts so far.
 
     Args:
-        runs: number of runs.
+        runs: number of runs; where every tensor has its own rate, runs × tensors.
         width: coordinates in a sketch of gradient or weights.
         total_steps: the horizon T, in optimizer steps.
         schedule: name of the base schedule.

@@ -19,7 +19,6 @@ from rl_lr.graph import trace
 from rl_lr.layers import StackedLayers
 from rl_lr.memory import is_out_of_memory, too_large
 from rl_lr.optimizers import StackedOptimizer
-from rl_lr.signals import sketch_stride
 from rl_lr.tasks.task import Task
 
 _PARTS = 4  # the many rows that results are measured on fit the cache for a part of the runs only
@@ -85,13 +84,12 @@ class Engine:
     """Runs of one task, advanced together.
 
     Methods: :meth:`step` and :meth:`evaluate` on the engine's own weights, :meth:`losses` as a
-    function of any, :meth:`sketch`. A network that ``vmap`` cannot run is run one by one, which
+    function of any. A network that ``vmap`` cannot run is run one by one, which
     is said once.
 
     Attributes:
         parameters: of the task's :class:`Objective` by name, ``[runs, ...]`` float32 each.
         runs: their first dimension.
-        width: coordinates in a sketch.
         graph: the traced step, from the first step on; None if it is not traced.
 
     Args:
@@ -119,8 +117,6 @@ class Engine:
         self._optimizer = StackedOptimizer(task.optimizer, list(self.parameters.values()))
         self._batches = Batches(task, seeds, device)
         self._fixed = self._batches.fixed()
-        self._stride = sketch_stride(sum(p[0].numel() for p in self.parameters.values()))
-        self.width = self.sketch(list(self.parameters.values())).shape[1]
         self.graph: Callable[..., tuple[Tensor, list[Tensor]]] | None = None
         self._stacks = self._can_stack()
         self._traced = traced and self._stacks
@@ -130,20 +126,11 @@ class Engine:
         """A copy of the weights, ``[runs, parameters]``."""
         return torch.cat([p.reshape(self.runs, -1) for p in self.parameters.values()], dim=1)
 
-    def sketch(self, tensors: Sequence[Tensor]) -> Tensor:
-        """A strided sample of the coordinates of parameters or gradients, ``[runs, width]``."""
-        offset, pieces = 0, []
-        for rows in tensors:
-            rows = rows.reshape(self.runs, -1)
-            pieces.append(rows[:, -offset % self._stride :: self._stride])
-            offset += rows.shape[1]
-        return torch.cat(pieces, dim=1)
-
     def step(self, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
         """One optimizer step of every run.
 
         Args:
-            lr: ``[runs]``, the rate of each run.
+            lr: ``[runs]``, the rate of each run, or ``[runs, tensors]``, of each of its parameters.
 
         Returns:
             The losses ``[runs]`` and the gradients that the step was made with, shaped like the

@@ -62,7 +62,7 @@ class StackedOptimizer:
         AdamW          w ← (1 - η λ) w
         all            w ← w - η d
 
-    with w the weights, g the gradient after clipping, d the direction, η the run's rate, λ
+    with w the weights, g the gradient after clipping, d the direction, η the run's or the tensor's rate, λ
     ``weight_decay``, t the step (Loshchilov & Hutter, 1711.05101, Algorithms 1 and 2).
 
     Args:
@@ -82,7 +82,7 @@ class StackedOptimizer:
 
         Args:
             gradients: shaped like the weights; clipping changes them in place, as torch's does.
-            lr: ``[runs]``, the rate of each run.
+            lr: ``[runs]``, the rate of each run, or ``[runs, tensors]``, of each of its weights.
         """
         gradients, spec = list(gradients), self.spec
         if spec.clip_norm < math.inf:
@@ -133,8 +133,9 @@ class StackedOptimizer:
         )
 
     def _spread(self, values: Tensor) -> list[Tensor]:
-        """``[runs]`` as views that multiply each of the weights run by run."""
-        return [values.view(-1, *[1] * (w.dim() - 1)) for w in self.weights]
+        """``[runs]`` or ``[runs, tensors]`` as views that multiply each of the weights run by run."""
+        columns = values.view(len(values), -1).expand(-1, len(self.weights)).unbind(1)
+        return [own.view(-1, *[1] * (w.dim() - 1)) for own, w in zip(columns, self.weights, strict=True)]
 
 
 def clip(gradients: list[Tensor], norm: float) -> None:

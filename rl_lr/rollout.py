@@ -12,6 +12,7 @@ from rl_lr.controller import Controller
 from rl_lr.engine import Engine, bytes_per_run
 from rl_lr.reward import score
 from rl_lr.schedules import BaseSchedule
+from rl_lr.sketches import Granularity, Sketches
 from rl_lr.tasks.task import Family, Task
 
 
@@ -96,19 +97,29 @@ class Rollout:
         controller: its control state.
         engine: its optimizees.
         base_lrs: ``[runs]`` float64.
+        rows: what the policy decides about, one by one.
         done: whether the horizon is reached.
 
-    First :meth:`signals` tells what the policy sees, then :meth:`advance` acts and runs on.
+    First :meth:`signals` tells what the policy sees, then :meth:`advance` acts and runs on. Where every
+    tensor has a rate, each counts as a run of its own there, with the loss of its run: ``rows`` are
+    runs × tensors, the tensors of a run side by side.
     """
 
     def __init__(
-        self, drawn: Draw, config: ControlConfig | None = None, device: torch.device | str = "cpu"
+        self,
+        drawn: Draw,
+        config: ControlConfig | None = None,
+        device: torch.device | str = "cpu",
+        granularity: Granularity = "network",
     ) -> None:
         self.draw = drawn
         traced = drawn.total_steps >= _TRACE_FROM
         self.engine = Engine(drawn.task, drawn.seeds, device, traced)
+        sizes = [p[0].numel() for p in self.engine.parameters.values()]
+        self._sketches = Sketches(sizes, granularity)
+        self.rows = drawn.runs * self._sketches.rows
         self.controller = Controller(
-            self.engine.runs, self.engine.width, drawn.total_steps, drawn.schedule, config, device
+            self.rows, self._sketches.width, drawn.total_steps, drawn.schedule, config, device
         )
         self.base_lrs = torch.tensor(drawn.base_lrs, dtype=torch.float64, device=device)
         self.initial_loss = self.engine.evaluate().double()
@@ -121,11 +132,11 @@ class Rollout:
         return self.controller.step >= self.draw.total_steps
 
     def signals(self) -> Tensor:
-        """What the policy sees at the open decision, ``[runs, NUM_SIGNALS]``; call it once."""
+        """What the policy sees at the open decision, ``[rows, NUM_SIGNALS]``; call it once."""
         return self.controller.signals()
 
     def advance(self, actions: Tensor) -> Tensor:
-        """Act, ``[runs]``, run to the next decision or the end, and return the rewards ``[runs]``.
+        """Act, ``[rows]``, run to the next decision or the end, and return the rewards ``[runs]``.
 
         Between decisions a reward is the drop of the score of the mean training loss, which
         costs nothing; the last one settles the account with the loss on the fixed sample.
@@ -142,9 +153,15 @@ class Rollout:
         reward, self._score = self._score - now, now
         return reward
 
+    @property
+    def lrs(self) -> Tensor:
+        """Rates of the coming step, ``[runs, 1]``, or ``[runs, tensors]`` where each has its own."""
+        return self.base_lrs[:, None] * self.controller.rates().view(self.draw.runs, -1)
+
     def _step(self) -> Tensor:
-        controller, engine = self.controller, self.engine
-        weights = engine.sketch(list(engine.parameters.values())) if controller.measures else None
-        loss, gradients = engine.step(self.base_lrs * controller.rates())
-        controller.record(loss, None if weights is None else engine.sketch(gradients), weights)
+        controller, engine, sketches = self.controller, self.engine, self._sketches
+        weights = sketches(list(engine.parameters.values())) if controller.measures else None
+        loss, gradients = engine.step(self.lrs)
+        felt = loss.repeat_interleave(sketches.rows)
+        controller.record(felt, None if weights is None else sketches(gradients), weights)
         return loss

@@ -1,7 +1,7 @@
 """RLScheduler: a controller bound to a torch optimizer by the optimizer's own step hooks."""
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -9,9 +9,10 @@ from torch.optim import Optimizer
 
 from rl_lr.config import ControlConfig
 from rl_lr.controller import Controller
+from rl_lr.param_groups import join_groups, joined, split_groups
 from rl_lr.policy import Policy
 from rl_lr.schedules import BaseSchedule
-from rl_lr.signals import sketch_stride
+from rl_lr.sketches import Granularity, Sketches
 
 
 class RLScheduler:
@@ -32,6 +33,10 @@ class RLScheduler:
     number, which is written before every step, so nothing else that sets rates has a say.
     Between decisions no value is read back from an accelerator.
 
+    With ``granularity="tensor"`` every parameter has an offset of its own, moved by its own signals.
+    The optimizer then has a parameter group for each, until :meth:`detach` puts them together again;
+    :meth:`joined` does so for a state of the optimizer.
+
     Args:
         optimizer: any torch optimizer whose update is proportional to ``lr``.
         total_steps: horizon, in optimizer steps.
@@ -40,6 +45,7 @@ class RLScheduler:
             :attr:`due` (this is how the environments drive it).
         base_schedule: the shape that the rate follows where the policy does nothing.
         control: constants of the control law where there is no policy; a policy brings its own.
+        granularity: one rate for all, ``"network"``, or one for each parameter, ``"tensor"``.
 
     Raises:
         ValueError: for a horizon below 1, a base rate that is not a positive number, an unknown
@@ -54,19 +60,22 @@ class RLScheduler:
         policy: "str | Policy | None" = "default",
         base_schedule: BaseSchedule = "cosine",
         control: ControlConfig | None = None,
+        granularity: Granularity = "network",
     ) -> None:
+        check_granularity(granularity)
         _check_optimizer(optimizer)
         if policy is not None and not isinstance(policy, Policy):
             policy = Policy.load(policy)
         self.optimizer, self.policy = optimizer, policy
         for group in optimizer.param_groups:
             _base_rate(group)
-        parameters = _trainable(optimizer)
-        count = sum(p.numel() for p in parameters)
-        self._stride = sketch_stride(count)
+        self.granularity = granularity
+        self._counts = split_groups(optimizer) if granularity == "tensor" else []
+        parameters = self._measured()
+        self._sketches = Sketches([p.numel() for p in parameters], granularity)
         self.controller = Controller(
-            runs=1,
-            width=-(-count // self._stride),
+            runs=self._sketches.rows,
+            width=self._sketches.width,
             total_steps=total_steps,
             schedule=base_schedule,
             config=policy.control if policy else control,
@@ -77,8 +86,8 @@ class RLScheduler:
         self._weights: Tensor | None = None  # sketch before the step under way
         self._gradient: Tensor | None = None
         self._stepped = False
-        self._offset, self._multiplier = 0.0, 0.0
-        self._read: Tensor | None = None  # the controller's offset that _offset was read from
+        self._factors: list[float] = []  # exp(o) of each row
+        self._read: Tensor | None = None  # the controller's offset that they were read from
         self._hooks = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
@@ -99,7 +108,7 @@ class RLScheduler:
 
     @property
     def latest_signals(self) -> Tensor | None:
-        """What the policy saw at the latest decision, ``[NUM_SIGNALS]``; None before the first."""
+        """What the policy saw at the latest decision, ``[rows, NUM_SIGNALS]``; None before the first."""
         return self._latest_signals
 
     def step(self, loss: Tensor | float) -> None:
@@ -113,32 +122,46 @@ class RLScheduler:
         if value.numel() != 1:
             raise ValueError(f"scheduler.step needs one scalar loss, got shape {tuple(value.shape)}.")
         self._stepped = False
-        self.controller.record(value.reshape(1), self._gradient, self._weights)
+        self.controller.record(value.reshape(1).expand(self._sketches.rows), self._gradient, self._weights)
         self._weights = self._gradient = None
         self._decide_if_due()
         self._refresh()
 
     def signals(self) -> Tensor:
-        """Close the window; what the policy sees now, ``[1, NUM_SIGNALS]`` on the CPU."""
-        table = self.controller.signals().cpu()
-        self._latest_signals = table[0]
-        return table
+        """Close the window; what the policy sees now, ``[1, NUM_SIGNALS]`` on the CPU, or a row per parameter."""
+        self._latest_signals = self.controller.signals().cpu()
+        return self._latest_signals
 
     def act(self, action: Tensor) -> None:
-        """Make the open decision with ``action``, ``[1]`` in [-1, 1]."""
+        """Make the open decision with ``action``, ``[1]`` in [-1, 1], or one per parameter."""
         self.controller.act(action)
         self._refresh()
 
     def get_last_lr(self) -> list[float]:
         """The rate of each parameter group at the coming step."""
-        return [base * self._multiplier for base in self._bases()]
+        bases, value = self._bases(), self.controller.schedule_value
+        return [base * (value * factor) for base, factor in zip(bases, self._spread(len(bases)), strict=True)]
+
+    def joined(self, state: dict[str, Any]) -> dict[str, Any]:
+        """A state of the optimizer, with its parameter groups as they were before the scheduler came."""
+        return state | {"param_groups": joined(state["param_groups"], self._counts)}
 
     def state_dict(self) -> dict[str, Any]:
         """State as plain types and tensors, safe for ``torch.load(weights_only=True)``."""
-        return {"base_lrs": list(self.base_lrs), "controller": self.controller.state_dict()}
+        return {
+            "base_lrs": list(self.base_lrs),
+            "granularity": self.granularity,
+            "controller": self.controller.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue a saved run; base rates come from the state, never from the optimizer."""
+        granularity = state.get("granularity", "network")
+        if granularity != self.granularity:
+            raise ValueError(
+                f"The saved run set a rate for each {granularity}, this scheduler for each {self.granularity}: "
+                f"build it with granularity={granularity!r}."
+            )
         saved, present = len(state["base_lrs"]), len(self.optimizer.param_groups)
         if saved != present:
             raise ValueError(
@@ -147,44 +170,59 @@ class RLScheduler:
             )
         self.controller.load_state_dict(state["controller"])
         self.base_lrs = [float(rate) for rate in state["base_lrs"]]
-        self._offset = self.controller.offset.item()
-        self._refresh()
+        self._read_offsets()
+        self._write()
 
     def release(self) -> None:
         """Stop deciding: from now on the rate is the base schedule's."""
         control = self.policy.control if self.policy else None
         self.policy = Policy.keep(control)
         self.controller.offset = torch.zeros_like(self.controller.offset)
-        self._offset = 0.0
-        self._refresh()
+        self._read_offsets()
+        self._write()
 
     def detach(self) -> None:
-        """Let go of the optimizer: its hooks are removed and its base rates put back."""
+        """Let go of the optimizer: its hooks are removed, its base rates and parameter groups put back."""
         for hook in self._hooks:
             hook.remove()
         for group, base in zip(self.optimizer.param_groups, self._bases(), strict=True):
             _set_rate(group, base)
             group.pop("initial_lr", None)
+        join_groups(self.optimizer, self._counts)
+        self._counts = []
 
     def _decide_if_due(self) -> None:
         if self.policy is not None and self.controller.due:
             self.controller.act(self.policy.act(self.signals()))
 
     def _refresh(self) -> None:
-        """Work out the coming step's multiplier and write the rates.
+        """Write the coming step's rates.
 
-        The offset is read back at decisions; in between only from the CPU, where it is free, so
+        Offsets are read back at decisions; in between only from the CPU, where it is free, so
         a guard event on an accelerator takes effect at the next decision.
         """
-        controller, offset = self.controller, self.controller.offset
-        if controller.just_decided or (offset is not self._read and offset.device.type == "cpu"):
-            self._offset, self._read = offset.item(), offset
-        self._multiplier = controller.schedule_value * math.exp(self._offset)
+        offset = self.controller.offset
+        if self.controller.just_decided or (offset is not self._read and offset.device.type == "cpu"):
+            self._read_offsets()
         self._write()
 
+    def _read_offsets(self) -> None:
+        self._read = self.controller.offset
+        self._factors = [math.exp(offset) for offset in self._read.tolist()]
+
     def _write(self) -> None:
-        for group, base in zip(self.optimizer.param_groups, self._bases(), strict=True):
-            _set_rate(group, base * self._multiplier)
+        for group, rate in zip(self.optimizer.param_groups, self.get_last_lr(), strict=True):
+            _set_rate(group, rate)
+
+    def _spread(self, groups: int) -> list[float]:
+        """exp(o) of each parameter group; those without a row of their own have the others' geometric mean."""
+        factors = self._factors
+        if len(factors) == groups:
+            return factors
+        usual = factors[0] if len(factors) == 1 else math.prod(f ** (1.0 / len(factors)) for f in factors)
+        return (
+            [usual] * groups if self.granularity == "network" else factors + [usual] * (groups - len(factors))
+        )
 
     def _bases(self) -> list[float]:
         """Base rates; a group added later brings its own.
@@ -204,29 +242,31 @@ class RLScheduler:
     def _before_step(self, *_: object) -> None:
         self._write()
         if self.controller.measures:
-            self._weights = self._sketch([p.detach() for p in _trainable(self.optimizer)])
+            self._weights = self._sketch([p.detach() for p in self._measured()])
 
     def _after_step(self, *_: object) -> None:
         self._stepped = True
         if self._weights is not None:
-            self._gradient = self._sketch([_gradient(p) for p in _trainable(self.optimizer)])
+            self._gradient = self._sketch([_gradient(p) for p in self._measured()])
+
+    def _measured(self) -> list[Tensor]:
+        """What is sketched; with a row for each parameter also what is frozen, which may change."""
+        if self.granularity == "network":
+            return _trainable(self.optimizer)
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _sketch(self, tensors: list[Tensor]) -> Tensor:
-        """Every ``stride``-th coordinate of the concatenated tensors, ``[1, width]`` float32."""
-        device, stride = self.controller.offset.device, self._stride
-        offset, pieces = 0, []
-        for tensor in tensors:
-            start = -offset % stride
-            size = tensor.numel()
-            offset += size
-            if start < size:
-                dense = tensor.to_dense() if tensor.is_sparse else tensor
-                piece = dense.reshape(-1)[start::stride].to(device)
-                pieces.append(piece.abs() if piece.is_complex() else piece)
-        row = torch.cat(pieces).float()
-        missing = self.controller.width - row.numel()  # parameters were added or frozen since
-        row = row if missing == 0 else torch.nn.functional.pad(row, (0, missing))
-        return row[None]
+        """``[rows, width]``, where the controller is."""
+        dense = [(t.to_dense() if t.is_sparse else t)[None] for t in tensors]
+        return self._sketches(dense, self.controller.offset.device)
+
+
+def check_granularity(granularity: str) -> None:
+    """Refuse an unknown granularity."""
+    if granularity not in get_args(Granularity):
+        raise ValueError(
+            f"granularity is {granularity!r}: choose 'network', one rate for all, or 'tensor', one for each parameter."
+        )
 
 
 def _trainable(optimizer: Optimizer) -> list[Tensor]:

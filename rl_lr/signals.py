@@ -2,7 +2,7 @@
 
 All state is batched over runs, ``[runs, ...]``: the engine feeds thousands of runs, a callback
 feeds one, and both get the same numbers from the same code. Vectors (gradient, weights) are
-*sketches*, a fixed strided sample of coordinates (:func:`sketch_stride`), so that cost and
+*sketches*, a fixed strided sample of coordinates (:mod:`rl_lr.sketches`), so that cost and
 memory do not grow with the network. No signal has a unit: multiplying the loss, reparametrising
 the weights by a constant, or changing the base rate together with the gradient's scale leaves
 what the policy sees (nearly) as it was, and none is the learning rate itself.
@@ -19,9 +19,6 @@ from rl_lr.windows import History, Window, copied
 
 SCHEMA = "rl-lr-signals-1"
 """Version of the list below; a policy file of another schema is refused."""
-
-SKETCH = 1024
-"""Most coordinates in a sketch."""
 
 _FAST = (
     "progress",  # t / T, in [-1, 1]
@@ -69,20 +66,6 @@ CLIP = 5.0
 _COUNTED = 16  # losses that a standard error counts: the windows of longer runs would seem ever surer
 _SLOWNESS = 0.75  # weight of the past in the averages
 _EPS = 1e-12
-
-
-def sketch_stride(num_parameters: int) -> int:
-    """Distance between sketched coordinates: 1, or the first prime ≥ num_parameters / SKETCH.
-
-    A prime shares no factor with usual layer widths, so the sample does not fall on one column.
-
-    >>> sketch_stride(1000), sketch_stride(2410), sketch_stride(10_000_000)
-    (1, 3, 9767)
-    """
-    stride = math.ceil(num_parameters / SKETCH)
-    while stride > 1 and any(stride % k == 0 for k in range(2, math.isqrt(stride) + 1)):
-        stride += 1
-    return max(1, stride)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from rl_lr.config import DQNConfig, DrawConfig, PPOConfig, TrainConfig
 from rl_lr.policy import Policy
 
 TINY = TrainConfig(
+    members=1,
     iterations=3,
     groups=2,
     group_size=8,

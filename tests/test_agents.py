@@ -85,6 +85,7 @@ def test_dqn_learns_which_choice_pays(tmp_path: Path) -> None:
 def test_a_little_q_learning_beats_doing_nothing_from_wrong_rates(tmp_path: Path) -> None:
     config = TrainConfig(
         agent="dqn",
+        members=1,
         iterations=12,
         groups=4,
         group_size=16,

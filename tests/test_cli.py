@@ -9,6 +9,7 @@ from rl_lr.cli import main
 from rl_lr.policy import Policy
 
 TINY = [
+    "--settings.members=1",
     "--settings.iterations=1",
     "--settings.groups=1",
     "--settings.group_size=4",

@@ -97,7 +97,7 @@ class Watch(pl.Callback):
         assert callback.scheduler is not None
         if callback.scheduler.controller.just_decided:
             assert callback.scheduler.latest_signals is not None
-            self.seen.append(callback.scheduler.latest_signals)
+            self.seen.append(callback.scheduler.latest_signals[0])
             self.offsets.append(callback.scheduler.controller.offset[0])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

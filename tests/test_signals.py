@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rl_lr.signals import CLIP, NUM_SIGNALS, SIGNALS, SKETCH, Position, Signals, sketch_stride
+from rl_lr.signals import CLIP, NUM_SIGNALS, SIGNALS, Position, Signals
 
 Step = tuple[Tensor, Tensor, Tensor]  # loss [runs], gradient [runs, width], weights [runs, width]
 PLACED = ("progress", "log_schedule", "schedule_slope", "in_warmup", "offset", "last_action")
@@ -212,14 +212,6 @@ def test_a_saved_state_continues_bit_for_bit(cut: int) -> None:
         if index % 4 == 3:
             table = one.read(position(2))
             assert index < cut or torch.equal(two.read(position(2)), table)
-
-
-@given(st.integers(1, 10**10))
-def test_a_sketch_fits_and_its_stride_is_prime(count: int) -> None:
-    stride = sketch_stride(count)
-    assert -(-count // stride) <= SKETCH
-    assert (stride == 1) == (count <= SKETCH)
-    assert all(stride % k for k in range(2, math.isqrt(stride) + 1))
 
 
 @pytest.mark.parametrize("measured", [lambda t: True, lambda t: t % 7 < 2])

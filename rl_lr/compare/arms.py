@@ -34,6 +34,7 @@ def contenders(policy: Policy) -> list[Controlled]:
     control, mark = policy.control, policy.sha256
     return [
         Controlled("rl-lr", lambda: policy, mark, control=control),
+        Controlled("rl-lr, each tensor", lambda: policy, mark, control=control, granularity="tensor"),
         Controlled("untrained policy", lambda: untrained(policy), mark, control=control),
         Controlled("blind policy", lambda: Blind(policy), mark, control=control),
         Controlled("replayed offsets", lambda: Replay(mean_actions(policy)), mark, control=control),

@@ -12,6 +12,7 @@ from rl_lr.compare.workloads import Workload
 from rl_lr.config import ControlConfig
 from rl_lr.rollout import Rollout, split
 from rl_lr.schedules import BaseSchedule
+from rl_lr.sketches import Granularity
 
 FACTORS = (0.01, 0.1, 1.0, 10.0, 100.0)
 """Base rates of every arm, over the workload's centre."""
@@ -41,21 +42,27 @@ class Controlled:
     """Constants of the control law."""
     factors: Sequence[float] = FACTORS
     """Base rates, over the centre."""
+    granularity: Granularity = "network"
+    """What has a rate of its own."""
 
     @property
     def facts(self) -> list[Any]:
         """All that its runs depend on beside the workload."""
-        return [self.name, self.identity, self.schedule, asdict(self.control), list(self.factors), LOOKS]
+        facts = [self.name, self.identity, self.schedule, asdict(self.control), list(self.factors), LOOKS]
+        return facts if self.granularity == "network" else [*facts, self.granularity]
 
     def run(self, workload: Workload) -> list[Track]:
         """Every start of a workload."""
         begun, pilot, looks, decision = starts(workload, self.factors), self.pilot(), Looks(), 0
-        rollouts = [Rollout(part, self.control) for part in split(drawn(workload, begun, self.schedule))]
-        runs = [part.engine.runs for part in rollouts]
+        rollouts = [
+            Rollout(part, self.control, granularity=self.granularity)
+            for part in split(drawn(workload, begun, self.schedule))
+        ]
+        rows = [part.rows for part in rollouts]
         look_every = max(1, self.control.decision_count // LOOKS)
         while not rollouts[0].done:
             actions = pilot.act(torch.cat([part.signals() for part in rollouts]))
-            for part, own in zip(rollouts, actions.split(runs), strict=True):
+            for part, own in zip(rollouts, actions.split(rows), strict=True):
                 part.advance(own)
             decision += 1
             if decision % look_every == 0 or rollouts[0].done:
@@ -73,5 +80,5 @@ def _losses(rollouts: list[Rollout]) -> Tensor:
 
 
 def _rates(rollouts: list[Rollout]) -> Tensor:
-    """Of the coming step."""
-    return torch.cat([part.base_lrs * part.controller.rates() for part in rollouts])
+    """Of the coming step; of the tensors of a run the geometric mean."""
+    return torch.cat([part.lrs.log().mean(dim=1).exp() for part in rollouts])

@@ -55,7 +55,9 @@ def _train_for(minutes: float, out: Path, console: Console) -> Policy:
         max_steps=1000
     )  # many iterations teach more than long runs, and of few runs each not too fast
     careful = PPOConfig(learning_rate=1e-3, minibatch=2688, clip=0.2, gae_lambda=0.95)
-    config = TrainConfig(iterations=200, groups=8, group_size=24, validate_every=0, draw=short, ppo=careful)
+    config = TrainConfig(
+        members=1, iterations=200, groups=8, group_size=24, validate_every=0, draw=short, ppo=careful
+    )
     deadline = time.monotonic() + 60 * minutes
     with training_progress(console, seconds=60 * minutes) as progress:
         return train(out, CHEAP, config, progress, should_stop=lambda: time.monotonic() > deadline)

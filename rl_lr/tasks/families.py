@@ -104,11 +104,18 @@ def _inputs(rng: Generator, rows: int, width: int) -> Tensor:
 
 
 def _mlp(rng: Generator, inputs: int, outputs: int) -> Callable[[], nn.Module]:
-    width, depth = _integer(rng, 8, 200), int(rng.integers(1, 4))
+    """None to three hidden layers: without any, the model is linear."""
+    width, depth = _integer(rng, 8, 200), int(rng.integers(0, 4))
     activation = networks.ACTIVATIONS[rng.integers(len(networks.ACTIVATIONS))]
     norm, residual = bool(rng.random() < 0.25), bool(rng.random() < 0.25)
     sizes = (inputs, *([width] * depth), outputs)
     return partial(networks.mlp, sizes, activation, norm, residual)
+
+
+def _classifier(rng: Generator, factory: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    """The network itself, or for some one that compares directions: the scale of its last weights is free."""
+    sharpness = _log_uniform(rng, 4.0, 30.0)
+    return partial(networks.with_directions, factory, sharpness) if rng.random() < 0.2 else factory
 
 
 def _teacher(rng: Generator, x: Tensor, outputs: int) -> Tensor:
@@ -120,18 +127,19 @@ def _teacher(rng: Generator, x: Tensor, outputs: int) -> Tensor:
 
 def mlp_classification(rng: Generator) -> TensorTask:
     """An MLP learns the labels of a random teacher, a share of them replaced at random."""
-    rows, width, classes = _integer(rng, 128, 2048), _integer(rng, 4, 64), int(rng.integers(2, 11))
+    rows, width, classes = _integer(rng, 64, 2048), _integer(rng, 4, 64), int(rng.integers(2, 11))
     x = _inputs(rng, rows, width)
     y = _teacher(rng, x, classes).argmax(dim=-1)
     noise = float(rng.choice((0.0, 0.0, 0.05, 0.2)))
     wrong = torch.from_numpy(rng.random(rows) < noise)
     y = torch.where(wrong, torch.from_numpy(rng.integers(classes, size=rows)), y)
-    return _finish(rng, "mlp-classification", _mlp(rng, width, classes), (x, y), cross_entropy)
+    factory = _classifier(rng, _mlp(rng, width, classes))
+    return _finish(rng, "mlp-classification", factory, (x, y), cross_entropy)
 
 
 def mlp_regression(rng: Generator) -> TensorTask:
     """An MLP learns a random teacher's outputs, clean or with noise."""
-    rows, width, outputs = _integer(rng, 128, 2048), _integer(rng, 4, 64), int(rng.integers(1, 5))
+    rows, width, outputs = _integer(rng, 64, 2048), _integer(rng, 4, 64), int(rng.integers(1, 5))
     x = _inputs(rng, rows, width)
     noise = float(rng.choice((0.0, 0.0, 0.1, 0.5)))
     y = _teacher(rng, x, outputs) + noise * normal(rng, rows, outputs)
@@ -174,7 +182,7 @@ def images(rng: Generator) -> TensorTask:
     channels = (1, _integer(rng, 4, 12), _integer(rng, 6, 24))[: int(rng.integers(2, 4))]
     activation = networks.ACTIVATIONS[rng.integers(len(networks.ACTIVATIONS))]
     norm, maximum = bool(rng.random() < 0.35), bool(rng.random() < 0.5)
-    factory = partial(networks.convnet, channels, size, classes, activation, norm, maximum)
+    factory = _classifier(rng, partial(networks.convnet, channels, size, classes, activation, norm, maximum))
     return _finish(rng, "images", factory, (x[:, None], y), cross_entropy, batch=(8, 32))
 
 
@@ -228,30 +236,65 @@ def encodings(rng: Generator) -> TensorTask:
     for copy in places.T:
         x[torch.arange(rows), copy] = hidden[y] + _log_uniform(rng, 0.1, 1.0) * normal(rng, rows, size)
     width, depth = 4 * _integer(rng, 3, 8), int(rng.integers(1, 3))
-    factory = partial(networks.Encoder, size, length, width, depth, len(hidden))
+    factory = _classifier(rng, partial(networks.Encoder, size, length, width, depth, len(hidden)))
     return _finish(rng, "encodings", factory, (x, y), cross_entropy, batch=(4, max(8, 80 // length)))
 
 
-class Quadratic(nn.Module):
-    """``½ Σ λᵢ (wᵢ - zᵢ)² / Σ λᵢ``: the loss itself is the network's output."""
+def series(rng: Generator) -> TensorTask:
+    """A recurrent network sums up what it read: a weighted sum over time, bent by a sine, or its sign."""
+    rows, length, size = 1024, _integer(rng, 6, 24), int(rng.integers(1, 6))
+    x = normal(rng, rows, length, size)
+    fading = torch.linspace(-float(rng.uniform(0.0, 3.0)), 0.0, length).exp()
+    total = (x @ normal(rng, size, 1))[..., 0] @ fading
+    y = torch.sin(_log_uniform(rng, 0.3, 3.0) * total / total.std())[:, None]
+    sign = bool(rng.random() < 0.5)
+    width = _integer(rng, 8, 40)
+    factory = partial(networks.Reader, size, width, 2 if sign else 1, gated=bool(rng.random() < 0.6))
+    if sign:
+        return _finish(rng, "series", factory, (x, (y[:, 0] > 0).long()), cross_entropy)
+    return _finish(rng, "series", factory, (x, y / y.std()), squared_error)
 
-    def __init__(self, curvatures: Tensor) -> None:
+
+class Bowl(nn.Module):
+    """A bowl in w; the loss itself is the network's output.
+
+    .. code-block:: text
+
+        Σ λᵢ h(wᵢ - zᵢ) / Σ λᵢ,   h(d) = ½ d²  or, with walls of steepness s,  (cosh(s d) - 1) / s²
+
+    with λ the curvatures. At its bottom it is the same for every s; a step too far up a wall is thrown
+    far beyond the other one.
+    """
+
+    def __init__(self, curvatures: Tensor, steepness: float) -> None:
         super().__init__()
-        self.w = nn.Parameter(torch.randn(len(curvatures)))
+        self.w, self.steepness = nn.Parameter(torch.randn(len(curvatures))), steepness
         self.register_buffer("curvatures", curvatures)
         self.curvatures: Tensor
 
     def forward(self, z: Tensor) -> Tensor:
         """Loss of each row ``z [batch, size]``."""
-        return 0.5 * ((self.w - z).square() * self.curvatures).sum(dim=-1) / self.curvatures.sum()
+        d, s = self.w - z, self.steepness
+        height = ((s * d).cosh() - 1.0) / s**2 if s else 0.5 * d.square()
+        return (height * self.curvatures).sum(dim=-1) / self.curvatures.sum()
 
 
-def quadratic(rng: Generator) -> TensorTask:
-    """A quadratic bowl with a condition number of 1 to 10⁴ and noisy gradients."""
+def _bowl(rng: Generator, name: str, steepness: float) -> TensorTask:
+    """A bowl with a condition number of 1 to 10⁴ and noisy gradients."""
     size = _integer(rng, 8, 64)
     curvatures = torch.logspace(0.0, -rng.uniform(0.0, 4.0), size)
     z = _log_uniform(rng, 1e-3, 1.0) * normal(rng, 1024, size) + 2.0 * normal(rng, size)
-    return _finish(rng, "quadratic", partial(Quadratic, curvatures), (z,), lambda loss, _: loss.mean())
+    return _finish(rng, name, partial(Bowl, curvatures, steepness), (z,), lambda loss, _: loss.mean())
+
+
+def quadratic(rng: Generator) -> TensorTask:
+    """A quadratic bowl."""
+    return _bowl(rng, "quadratic", steepness=0.0)
+
+
+def walls(rng: Generator) -> TensorTask:
+    """A bowl whose walls rise exponentially: whoever steps too far is lost."""
+    return _bowl(rng, "walls", steepness=_log_uniform(rng, 0.3, 2.0))
 
 
 Weighted = tuple[tuple[Family, float], ...]
@@ -261,10 +304,12 @@ TRAINING: Weighted = (
     (mlp_regression, 1.5),
     (coordinates, 1.0),
     (autoencoder, 1.0),
-    (images, 2.0),
-    (sequences, 3.0),
+    (images, 1.5),
+    (sequences, 2.0),
     (encodings, 1.0),
-    (quadratic, 1.0),
+    (series, 1.0),
+    (quadratic, 0.75),
+    (walls, 0.75),
 )
 """The families that train the default policy, with the weight that each is drawn with."""
 

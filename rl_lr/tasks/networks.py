@@ -161,6 +161,13 @@ class Transformer(nn.Module):
         return logits
 
 
+def _gated(state: Tensor, new: Tensor) -> Tensor:
+    """The minimal gated unit's next state, ``[..., width]``; ``new`` is what gate and candidate are made of."""
+    gate, candidate = new.chunk(2, dim=-1)
+    keep = torch.sigmoid(gate)
+    return keep * state + (1.0 - keep) * torch.tanh(candidate)
+
+
 class Recurrent(nn.Module):
     """Gated recurrence (minimal gated unit, 1603.09420) over tokens, unrolled step by step."""
 
@@ -177,12 +184,55 @@ class Recurrent(nn.Module):
         state = torch.zeros_like(inputs[..., 0, : self.width])
         states = []
         for position in range(tokens.shape[-1]):
-            gate, candidate = (inputs[..., position, :] + self.recur(state)).chunk(2, dim=-1)
-            keep = torch.sigmoid(gate)
-            state = keep * state + (1.0 - keep) * torch.tanh(candidate)
+            state = _gated(state, inputs[..., position, :] + self.recur(state))
             states.append(state)
         logits: Tensor = self.head(torch.stack(states, dim=-2))
         return logits
+
+
+class Reader(nn.Module):
+    """Recurrence over vectors, minimal gated (1603.09420) or plain (Elman, 1990), whose last state is read out."""
+
+    def __init__(self, size: int, width: int, outputs: int, gated: bool) -> None:
+        super().__init__()
+        self.enter, self.recur = (nn.Linear(fan_in, (1 + gated) * width) for fan_in in (size, width))
+        self.head, self.width, self.gated = nn.Linear(width, outputs), width, gated
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[batch, length, size]`` → ``[batch, outputs]``."""
+        inputs = self.enter(x)
+        state = torch.zeros_like(inputs[:, 0, : self.width])
+        for position in range(x.shape[1]):
+            new = inputs[:, position] + self.recur(state)
+            state = _gated(state, new) if self.gated else torch.tanh(new)
+        y: Tensor = self.head(state)
+        return y
+
+
+class Directions(nn.Module):
+    """Logits are cosines between features and classes, times a sharpness (1703.07464 and many since).
+
+    The loss does not depend on the scale of the weights, so what a step changes shrinks as they grow.
+    """
+
+    def __init__(self, linear: nn.Linear, sharpness: float) -> None:
+        super().__init__()
+        self.weight, self.sharpness = linear.weight, sharpness
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., features]`` → ``[..., classes]``."""
+        normalize = nn.functional.normalize
+        logits: Tensor = self.sharpness * normalize(x, dim=-1) @ normalize(self.weight, dim=-1).mT
+        return logits
+
+
+def with_directions(factory: Callable[[], nn.Module], sharpness: float) -> nn.Module:
+    """A classifier whose last layer, a linear one, compares directions instead."""
+    network = factory()
+    name, last = list(network.named_children())[-1]
+    assert isinstance(last, nn.Linear)
+    setattr(network, name, Directions(last, sharpness))
+    return network
 
 
 class Rescaled(nn.Module):
