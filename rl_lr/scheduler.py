@@ -70,7 +70,6 @@ class RLScheduler:
         for group in optimizer.param_groups:
             _base_rate(group)
         self.granularity = granularity
-        self._counts = split_groups(optimizer) if granularity == "tensor" else []
         parameters = self._measured()
         self._sketches = Sketches([p.numel() for p in parameters], granularity)
         self.controller = Controller(
@@ -81,6 +80,7 @@ class RLScheduler:
             config=policy.control if policy else control,
             device=parameters[0].device,
         )
+        self._counts = split_groups(optimizer) if granularity == "tensor" else []
         self.base_lrs: list[float] = []
         self._bases()
         self._weights: Tensor | None = None  # sketch before the step under way

@@ -154,6 +154,32 @@ def test_a_fit_resumed_at_an_epoch_end_is_bitwise_the_uninterrupted_one(tmp_path
     assert whole.rates[80:] == resumed.rates
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_with_a_rate_for_each_tensor_a_fit_resumes_and_its_checkpoint_loads_without_us(
+    tmp_path: Path,
+) -> None:
+    middle = tmp_path / "half" / "epoch=1.ckpt"
+
+    def fit(name: str, epochs: int, *callbacks: pl.Callback, resume: Path | None = None) -> Module:
+        module = Module()
+        saving = pl.callbacks.ModelCheckpoint(tmp_path / name, filename="{epoch}")
+        run = trainer(*callbacks, saving, max_epochs=epochs, enable_checkpointing=True)
+        run.fit(module, rows(), ckpt_path=resume)
+        assert [len(group["params"]) for group in run.optimizers[0].param_groups] == [2]
+        return module
+
+    def ours() -> RLLearningRate:
+        return RLLearningRate(total_steps=160, granularity="tensor")
+
+    whole = fit("whole", 4, ours())
+    fit("half", 2, ours())
+    resumed = fit("resumed", 4, ours(), resume=middle)
+    assert torch.equal(whole.network.weight, resumed.network.weight)
+    assert whole.rates[80:] == resumed.rates
+    with pytest.warns(UserWarning, match="RLLearningRate"):  # Lightning's own: a callback is missing
+        fit("without", 3, resume=middle)
+
+
 def test_a_checkpoint_saved_after_the_fit_holds_its_end(tmp_path: Path) -> None:
     path = tmp_path / "end.ckpt"
     run = trainer(RLLearningRate(), max_epochs=1)
@@ -276,6 +302,7 @@ def test_validation_alone_and_a_fit_without_steps_do_nothing() -> None:
         ({"base_schedule": "sawtooth"}, "Unknown base schedule 'sawtooth'"),
         ({"on_conflict": "maybe"}, "on_conflict is 'maybe'"),
         ({"on_error": "maybe"}, "on_error is 'maybe'"),
+        ({"granularity": "layer"}, "granularity is 'layer'"),
     ],
 )
 def test_bad_arguments_are_refused_at_construction(settings: dict[str, Any], reason: str) -> None:

@@ -49,6 +49,24 @@ def test_a_hundred_steps_equal_torch_in_every_run(
     assert max(moved) > 0.1
 
 
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_a_rate_for_each_tensor_is_torchs_with_a_group_for_each(spec: OptimizerSpec) -> None:
+    start = [torch.randn(2, 3, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)]
+    rates = torch.tensor([[0.1, 0.01], [0.003, 0.05]], dtype=torch.float64)
+    stacked = StackedOptimizer(spec, [w.clone() for w in start])
+    singles = [[torch.nn.Parameter(w[run].clone()) for w in start] for run in range(2)]
+    optimizers = [spec.build([{"params": [w]} for w in single], 1.0) for single in singles]  # type: ignore[misc]
+    for _ in range(10):
+        stacked.step([w.clone() for w in stacked.weights], rates)
+        for own, single, optimizer in zip(rates, singles, optimizers, strict=True):
+            for group, weight, rate in zip(optimizer.param_groups, single, own, strict=True):
+                group["lr"], weight.grad = float(rate), weight.detach().clone()
+            spec.clip(single)
+            optimizer.step()
+    for k, weights in enumerate(stacked.weights):
+        torch.testing.assert_close(weights, torch.stack([single[k].detach() for single in singles]))
+
+
 def test_the_first_adamw_step_is_the_rate_times_the_sign() -> None:
     weights, rates = torch.zeros(2, 3), torch.tensor([0.1, 0.5])
     gradient = torch.tensor([[2.0, -3.0, 0.01]] * 2)

@@ -16,6 +16,7 @@ from rl_lr.envs import LearningRateEnv
 from rl_lr.policy import Policy
 from rl_lr.rollout import Draw, Rollout
 from rl_lr.signals import NUM_SIGNALS
+from rl_lr.sketches import Granularity
 from rl_lr.tasks import TensorTask, real_task
 
 STEPS = 120
@@ -41,19 +42,21 @@ def by_single_env(draw: Draw, policy: Policy) -> tuple[Tensor, Tensor, Tensor]:
     observation, _ = env.reset(options={"draw": draw})
     seen, offsets, over = [], [], False
     while not over:
-        seen.append(torch.from_numpy(observation))
-        observation, _, over, _, _ = env.step(policy.act(seen[-1][None]).numpy())
-        offsets.append(env.scheduler.controller.offset[0])
+        seen.append(torch.from_numpy(observation)[None])
+        observation, _, over, _, _ = env.step(policy.act(seen[-1]).numpy())
+        offsets.append(env.scheduler.controller.offset)
     return torch.stack(seen), torch.stack(offsets), flat(env.objective)
 
 
-def by_engine(draw: Draw, policy: Policy) -> tuple[Tensor, Tensor, Tensor]:
-    rollout = Rollout(draw, policy.control)
+def by_engine(
+    draw: Draw, policy: Policy, granularity: Granularity = "network"
+) -> tuple[Tensor, Tensor, Tensor]:
+    rollout = Rollout(draw, policy.control, granularity=granularity)
     seen, offsets = [], []
     while not rollout.done:
-        seen.append(rollout.signals()[0])
-        rollout.advance(policy.act(seen[-1][None]))
-        offsets.append(rollout.controller.offset[0])
+        seen.append(rollout.signals())
+        rollout.advance(policy.act(seen[-1]))
+        offsets.append(rollout.controller.offset)
     return torch.stack(seen), torch.stack(offsets), rollout.engine.weights[0]
 
 
@@ -97,8 +100,8 @@ class Watch(pl.Callback):
         assert callback.scheduler is not None
         if callback.scheduler.controller.just_decided:
             assert callback.scheduler.latest_signals is not None
-            self.seen.append(callback.scheduler.latest_signals[0])
-            self.offsets.append(callback.scheduler.controller.offset[0])
+            self.seen.append(callback.scheduler.latest_signals)
+            self.offsets.append(callback.scheduler.controller.offset)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.look(trainer)
@@ -107,9 +110,12 @@ class Watch(pl.Callback):
         self.look(trainer)
 
 
-def by_callback(draw: Draw, policy: Policy) -> tuple[Tensor, Tensor, Tensor]:
+def by_callback(
+    draw: Draw, policy: Policy, granularity: Granularity = "network"
+) -> tuple[Tensor, Tensor, Tensor]:
     module, watch = Module(draw), Watch()
-    trainer = quiet_trainer(max_steps=STEPS, logger=False, callbacks=[RLLearningRate(policy), watch])
+    callbacks = [RLLearningRate(policy, granularity=granularity), watch]
+    trainer = quiet_trainer(max_steps=STEPS, logger=False, callbacks=callbacks)
     trainer.fit(module, torch.utils.data.DataLoader(Rows(draw), batch_size=None))
     return torch.stack(watch.seen), torch.stack(watch.offsets), flat(module.objective)
 
@@ -129,3 +135,13 @@ def test_env_engine_and_callback_see_do_and_reach_the_same(name: str) -> None:
         assert torch.equal(ours, theirs)  # the same code on the same numbers
     for ours, theirs, tolerance in zip(single, stacked, (2e-3, 1e-4, 1e-4), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0.0, atol=tolerance)  # other kernels round otherwise
+
+
+@pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn"])
+def test_engine_and_callback_agree_where_every_tensor_has_a_rate(name: str) -> None:
+    draw, policy = drawn(name), lively_policy()
+    stacked, lightning = by_engine(draw, policy, "tensor"), by_callback(draw, policy, "tensor")
+    assert stacked[0].shape == (56, len(list(draw.task.model().parameters())), NUM_SIGNALS)
+    assert (stacked[1][19] - stacked[1][19].mean()).abs().max() > 0.1  # tensors went their own ways
+    for ours, theirs in zip(lightning[:2], stacked[:2], strict=True):  # later, rounding grows by itself
+        torch.testing.assert_close(ours[:20], theirs[:20], rtol=0.0, atol=1e-4)

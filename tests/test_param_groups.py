@@ -1,0 +1,68 @@
+"""Parameter groups apart and together again."""
+
+import pytest
+import torch
+from torch import nn
+
+from rl_lr.param_groups import join_groups, joined, split_groups
+
+
+def optimizer(lr: float | torch.Tensor = 0.1) -> torch.optim.Optimizer:
+    parameters = [nn.Parameter(torch.ones(size)) for size in (2, 3, 4)]
+    groups = [{"params": parameters[:2], "weight_decay": 0.5}, {"params": parameters[2:], "lr": 0.3}]
+    return torch.optim.AdamW(groups, lr)
+
+
+def step(one: torch.optim.Optimizer) -> None:
+    for group in one.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.ones_like(parameter)
+    one.step()
+
+
+def test_each_parameter_gets_a_group_that_is_alike_in_all_else() -> None:
+    apart = optimizer()
+    assert split_groups(apart) == [2, 1]
+    assert [len(group["params"]) for group in apart.param_groups] == [1, 1, 1]
+    assert [group["lr"] for group in apart.param_groups] == [0.1, 0.1, 0.3]
+    assert [group["weight_decay"] for group in apart.param_groups] == [0.5, 0.5, 0.01]
+
+
+def test_split_groups_train_the_same_bits_and_come_together_as_they_were() -> None:
+    whole, apart = optimizer(), optimizer()
+    counts = split_groups(apart)
+    for one in (whole, apart):
+        step(one)
+        step(one)
+    join_groups(apart, counts)
+    assert [len(group["params"]) for group in apart.param_groups] == [2, 1]
+    for ours, theirs in zip(whole.param_groups, apart.param_groups, strict=True):
+        for a, b in zip(ours["params"], theirs["params"], strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_state_of_split_groups_loads_into_an_optimizer_that_never_was() -> None:
+    apart, fresh = optimizer(), optimizer()
+    counts = split_groups(apart)
+    step(apart)
+    state = apart.state_dict()
+    with pytest.raises(ValueError, match="different number of parameter groups"):
+        fresh.load_state_dict(state)
+    fresh.load_state_dict(state | {"param_groups": joined(state["param_groups"], counts)})
+    steps = [fresh.state[p]["step"] for group in fresh.param_groups for p in group["params"]]
+    assert [float(count) for count in steps] == [1.0] * 3
+
+
+def test_rates_that_are_tensors_are_not_shared() -> None:
+    apart = optimizer(torch.tensor(0.1))
+    split_groups(apart)
+    apart.param_groups[0]["lr"].fill_(0.7)
+    assert float(apart.param_groups[1]["lr"]) == pytest.approx(0.1)
+
+
+def test_a_group_added_since_stays_as_it_is() -> None:
+    apart = optimizer()
+    counts = split_groups(apart)
+    apart.add_param_group({"params": [nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))]})
+    join_groups(apart, counts)
+    assert [len(group["params"]) for group in apart.param_groups] == [2, 1, 2]
