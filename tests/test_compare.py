@@ -86,7 +86,7 @@ def test_runs_are_kept_with_their_curves() -> None:
     assert [(one.factor, one.seed) for one in tracks] == [(0.1, 0), (0.1, 1), (10.0, 0), (10.0, 1)]
     for one in tracks:
         assert one.steps[-1] == 80
-        assert one.losses[-1] == pytest.approx(one.final, rel=1e-5)
+        assert one.losses[-1] == pytest.approx(one.final, rel=1e-3)
         assert len(one.steps) == len(one.losses) == len(one.rates)
         assert max(one.rates) == pytest.approx(one.factor * CENTRES["sgd"], rel=0.2)
     assert tracks[0].initial == tracks[2].initial  # the same weights

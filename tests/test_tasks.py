@@ -1,5 +1,6 @@
 """Tasks: deterministic, trainable, stackable."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import torch
 from rl_lr.engine import Engine
 from rl_lr.tasks import REAL, Task, TensorTask, real_task, resolve
 from rl_lr.tasks.choosing import CHOOSING
-from rl_lr.tasks.families import TRAINING, mixture
-from rl_lr.tasks.networks import Rescaled, Transformer, mlp
+from rl_lr.tasks.families import TRAINING, Bowl, mixture
+from rl_lr.tasks.networks import Reader, Rescaled, Transformer, mlp, with_directions
 from rl_lr.tasks.real import digits, source_text
 from rl_lr.tasks.tensors import cross_entropy
 
@@ -87,6 +88,36 @@ def test_rescaling_changes_the_numbers_and_not_the_function() -> None:
     plain, scaled = build(0.0), build(1.0)
     torch.testing.assert_close(plain(x), scaled(x))
     assert not torch.allclose(next(plain.parameters()), next(scaled.parameters()))
+
+
+def test_directions_do_not_depend_on_the_scale_of_weights() -> None:
+    torch.manual_seed(0)
+    network, x = with_directions(partial(mlp, (3, 8, 4), torch.nn.Tanh), 10.0), torch.randn(5, 3)
+    before = network(x)
+    with torch.no_grad():
+        next(network[-1].parameters()).mul_(7.0)  # type: ignore[index]
+    torch.testing.assert_close(network(x), before)
+    assert before.abs().max() <= 10.0
+
+
+def test_walls_are_quadratic_at_the_bottom_and_rise_faster_above() -> None:
+    low, high = torch.full((1, 4), 0.01), torch.full((1, 4), 5.0)
+    quadratic, walls = (Bowl(torch.ones(4), steepness) for steepness in (0.0, 2.0))
+    for bowl in (quadratic, walls):
+        torch.nn.init.zeros_(bowl.w)
+    torch.testing.assert_close(walls(low), quadratic(low), rtol=1e-3, atol=1e-7)
+    assert float(quadratic(high).detach()) == pytest.approx(12.5)
+    assert float(walls(high).detach()) == pytest.approx((np.cosh(10.0) - 1.0) / 4.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_reader_reads_a_series_from_its_first_value_to_its_last(gated: bool) -> None:
+    torch.manual_seed(0)
+    reader, x = Reader(2, 6, 3, gated), torch.randn(1, 5, 2)
+    for place in (0, 4):
+        changed = x.clone()
+        changed[0, place] += 1.0
+        assert not torch.allclose(reader(x), reader(changed))
 
 
 def test_the_transformer_is_causal() -> None:

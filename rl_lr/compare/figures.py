@@ -60,7 +60,8 @@ def cell(workload: str, arm: str, track: Track, reference: Reference, horizon: i
     best = reference.track.final
     losses, initial = torch.tensor([track.final, best]).double(), torch.tensor(track.initial)
     ours, theirs = score(losses, initial.double()).tolist()
-    reached = [s for s, loss in zip(track.steps, track.losses, strict=True) if loss <= best]
+    losses_seen = (*track.losses[:-1], track.final)  # as a curve they are rounded
+    reached = [step for step, loss in zip(track.steps, losses_seen, strict=True) if loss <= best]
     return Cell(
         workload=workload,
         arm=arm,

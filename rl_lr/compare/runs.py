@@ -116,4 +116,4 @@ class Looks:
 
 def _short(value: float) -> float:
     """As many digits as a curve needs."""
-    return float(f"{value:.6g}")
+    return float(f"{value:.4g}")

@@ -14,8 +14,11 @@ from rl_lr.tasks.tensors import TensorTask
 
 Suite = Literal["heldout", "validation", "train-families"]
 
-DRAWS = 3
-"""Tasks that the smaller suites draw from each family."""
+DRAWS = 7
+"""Tasks that policies are chosen by, from each family: with three, a policy that loses runs looked safe."""
+
+TRAINING_DRAWS = 3
+"""The same of the families that policies train on."""
 
 
 def suite(name: Suite) -> list[Workload]:
@@ -27,13 +30,13 @@ def suite(name: Suite) -> list[Workload]:
     """
     if name == "heldout":
         return held_out()
-    return _drawn(TRAINING if name == "train-families" else CHOOSING)
+    return _drawn(CHOOSING, DRAWS) if name == "validation" else _drawn(TRAINING, TRAINING_DRAWS)
 
 
-def _drawn(families: Weighted) -> list[Workload]:
+def _drawn(families: Weighted, draws: int) -> list[Workload]:
     workloads = []
     for index, (family, _) in enumerate(families):
-        for draw in range(DRAWS):
+        for draw in range(draws):
             rng = np.random.default_rng([2**20, index, draw])  # far from the seeds of any training
             steps = round(math.exp(rng.uniform(math.log(300), math.log(3000))))
             task = family(rng)
