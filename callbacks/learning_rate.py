@@ -13,10 +13,11 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from rl_lr.policy import Policy
-from rl_lr.scheduler import RLScheduler, check_granularity
+from rl_lr.scheduler import RLScheduler
 from rl_lr.schedules import BaseSchedule, check_schedule
 from rl_lr.signals import SIGNALS
-from rl_lr.sketches import Granularity
+from rl_lr.sketches import Granularity, check_granularity
+from rl_lr.snapshots import OnDivergence, check_on_divergence
 
 
 class RLLearningRate(Callback):
@@ -42,6 +43,9 @@ class RLLearningRate(Callback):
         granularity: ``"network"``, one multiplier for all, or ``"tensor"``, one for each parameter, by
             its own signals. During the fit the optimizer then has a parameter group for each;
             checkpoints hold the groups of ``configure_optimizers``. Logged are then means.
+        on_divergence: ``"restore"`` takes a run that has exploded back to where it was last healthy, with
+            a tenth of the rate, for which a copy of the module and the optimizer's averages is kept;
+            ``"cut"`` only lowers the rate.
 
     Attributes:
         scheduler: the :class:`rl_lr.RLScheduler` of the fit under way, else None.
@@ -60,6 +64,7 @@ class RLLearningRate(Callback):
         on_conflict: Literal["raise", "override"] = "raise",
         on_error: Literal["fallback", "raise"] = "fallback",
         granularity: Granularity = "network",
+        on_divergence: OnDivergence = "restore",
     ) -> None:
         if total_steps is not None and total_steps < 1:
             raise ValueError(
@@ -71,9 +76,11 @@ class RLLearningRate(Callback):
             raise ValueError(f"on_error is {on_error!r}: choose 'fallback' or 'raise'.")
         check_schedule(base_schedule)
         check_granularity(granularity)
+        check_on_divergence(on_divergence)
         self.policy = policy if isinstance(policy, Policy) else Policy.load(policy)
         self.total_steps, self.base_schedule = total_steps, base_schedule
-        self.on_conflict, self.on_error, self.granularity = on_conflict, on_error, granularity
+        self.on_conflict, self.on_error = on_conflict, on_error
+        self.granularity, self.on_divergence = granularity, on_divergence
         self.scheduler: RLScheduler | None = None
         self._restored: dict[str, Any] | None = None
         self._final: dict[str, Any] = {}  # state at the end of the latest fit
@@ -90,6 +97,8 @@ class RLLearningRate(Callback):
             self.policy,
             self.base_schedule,
             granularity=self.granularity,
+            on_divergence=self.on_divergence,
+            buffers=pl_module.buffers(),
         )
         if self._restored is not None:
             self.scheduler.load_state_dict(self._restored)
@@ -199,6 +208,7 @@ class RLLearningRate(Callback):
             metrics["rl_lr/offset"] = float(controller.offset.mean())
             metrics["rl_lr/action"] = float(controller.last_action.mean())
             metrics["rl_lr/guard_events"] = float(controller.guard_events[0])  # all feel the same loss
+            metrics["rl_lr/rewinds"] = float(controller.rewinds[0])
             values = scheduler.latest_signals.mean(dim=0).tolist()
             metrics |= {f"rl_lr/signal/{name}": value for name, value in zip(SIGNALS, values, strict=True)}
         trainer.callback_metrics["rl_lr/lr"] = torch.tensor(scheduler.get_last_lr()[0])

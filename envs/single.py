@@ -72,6 +72,7 @@ class LearningRateEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         while not self._finished and not self.scheduler.due:
             losses.append(self._train_one())
         now = score(torch.stack(losses).mean(), self._initial)
+        observation = self.scheduler.signals()[0].numpy()
         lost = not all(p.isfinite().all() for p in self.objective.parameters())
         info: dict[str, Any] = {"lr": self.scheduler.get_last_lr()[0]}
         if self._finished or lost:
@@ -79,7 +80,7 @@ class LearningRateEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
             now = score(final, self._initial)
             info |= {"initial_loss": float(self._initial), "final_loss": float(final)}
         reward, self._score = float(self._score - now), now
-        return self.scheduler.signals()[0].numpy(), reward, self._finished or lost, False, info
+        return observation, reward, self._finished or lost, False, info
 
     @property
     def _finished(self) -> bool:

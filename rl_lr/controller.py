@@ -5,6 +5,8 @@
     lr(t) = base_lr · s(t) · exp(o_k)                     between decisions k and k + 1
     o_k   = clip(o_{k-1} + A · a_k, -B, B)                a_k ∈ [-1, 1], the policy's action
     o     ← max(o - log 10, -B)                           when the guard sees a loss explode
+    o     ← max(o_{k-1} - log 10, -B), and all else as it was at k - 1, for a run that at decision k
+            has not come back from it
 
 with s the base schedule (:mod:`rl_lr.schedules`), o in nats, A = ``config.step`` (inside the
 warm-up ``config.warmup_step``) and B = ``config.bound``. The policy sees :mod:`rl_lr.signals` and never a learning rate.
@@ -30,6 +32,8 @@ _IN_A_ROW = 4  # consecutive steps measured in longer windows, which make one pa
 
 _SILENT = torch.finfo(torch.float64).max  # the alarm before a level is known: only infinity exceeds it
 
+_MOST_REWINDS = 5  # in a row: if the loss is still up there then, it is not the rate's doing
+
 _REGROWTH = 1.5  # a loss must grow by this factor after a cut before the guard cuts again
 
 
@@ -37,12 +41,13 @@ class Controller:
     """Controls the step sizes of ``runs`` runs that share a horizon.
 
     The order of one step, in the engine and under a torch optimizer alike: step with
-    :meth:`rates`, then :meth:`record`, then, if :attr:`due`, :meth:`signals` and :meth:`act`.
+    :meth:`rates`, then :meth:`record`, then, if :attr:`due`, :meth:`rewind`, :meth:`signals` and :meth:`act`.
 
     Attributes:
         step: optimizer steps recorded so far, t.
         offset: o, ``[runs]`` float64, in nats.
         guard_events: ``[runs]`` int64, cuts so far.
+        rewinds: ``[runs]`` int64, times that a run went back to where it was healthy.
 
     Args:
         runs: number of runs; where every tensor has its own rate, runs × tensors.
@@ -74,6 +79,11 @@ class Controller:
         self.offset = torch.zeros(runs, dtype=torch.float64, device=device)
         self.last_action = torch.zeros_like(self.offset)
         self.guard_events = torch.zeros(runs, dtype=torch.int64, device=device)
+        self.rewinds = torch.zeros_like(self.guard_events)
+        self._rewound = torch.zeros_like(self.guard_events)  # in a row
+        self._judged = -1  # step at which rewind() looked last
+        self._decided_offset = self.offset
+        self._latest = torch.zeros_like(self.offset)  # loss
         self._alarm = torch.full_like(self.offset, _SILENT)
         self._signals = Signals(runs, width, device)
         self._decided = -1  # step of the latest decision
@@ -115,9 +125,41 @@ class Controller:
         """Take in the step just made: :meth:`rl_lr.signals.Signals.record`, then the guard."""
         loss = loss.detach().to(self.offset)
         self._signals.record(loss, grad, weights)
+        self._latest = loss
         if not self._plainly_healthy(loss):
             self._guard(loss)
         self.step += 1
+
+    def rewind(self) -> tuple[Tensor, Tensor]:
+        """Before :meth:`signals`, and at the end: who must go back to where they were last healthy, and who is.
+
+        A run has fallen if its loss is not finite now, or lay above the guard's level on average since
+        the last decision. What that window measured is forgotten, and the offset is what it was, less
+        one cut. Whoever holds the weights puts back those of the fallen, and keeps those of the healthy
+        for the next time. A run that is neither has just begun to fall, or not: the next decision tells.
+
+        Returns:
+            Fallen and healthy runs, ``[runs]`` bool each; asked twice at the same step, nobody is either.
+        """
+        if self._judged == self.step:
+            nobody = torch.zeros_like(self.offset, dtype=torch.bool)
+            return nobody, nobody
+        self._judged = self.step
+        threshold = self._threshold()
+        ended = self.step >= self.total_steps
+        seen = self._latest if ended else self._signals.window_loss  # at the end there is no next decision
+        fallen = ~self._latest.isfinite() | (seen > threshold)
+        fallen &= (self._rewound < _MOST_REWINDS) & math.isfinite(self.config.guard_ratio)
+        healthy = ~(fallen | (self._latest > threshold))
+        self._rewound = torch.where(fallen, self._rewound + 1, 0)
+        self.rewinds = self.rewinds + fallen
+        if fallen.any():
+            self._signals.forget(fallen)
+            cut = (self._decided_offset - self.config.guard_cut).clamp_min(-self.config.bound)
+            self.offset = torch.where(fallen, cut, self.offset)
+            self._latest = torch.where(fallen, 0.0, self._latest)
+            self._alarm = torch.where(fallen, _SILENT, self._alarm)  # until signals() sets it again
+        return fallen, healthy
 
     def signals(self) -> Tensor:
         """Close the window; what the policy sees now, ``[runs, NUM_SIGNALS]`` float32."""
@@ -147,14 +189,18 @@ class Controller:
         largest = self.config.warmup_step if self._warming_up else self.config.step
         self.offset = (self.offset + largest * action).clamp(-bound, bound)
         self.last_action = action
-        self._decided = self.step
+        self._decided, self._decided_offset = self.step, self.offset
 
     def _watch(self) -> None:
         """Set the alarm from the starting level; after a cut, not before the loss came down again."""
-        level = self._signals.first_loss
-        threshold = level + self.config.guard_ratio * level.abs()
+        threshold = self._threshold()
         calm = (self._alarm == _SILENT) | (self._signals.last_loss <= threshold)
         self._alarm = torch.where(calm & threshold.isfinite(), threshold, self._alarm)
+
+    def _threshold(self) -> Tensor:
+        """The guard's level, ``[runs]``; NaN before the first window was read."""
+        level = self._signals.first_loss
+        return level + self.config.guard_ratio * level.abs()
 
     def _plainly_healthy(self, loss: Tensor) -> bool:
         """Whether the guard need not look, told cheaply: on accelerators looking would cost a sync."""
@@ -203,6 +249,11 @@ class Controller:
             "offset": self.offset.clone(),
             "last_action": self.last_action.clone(),
             "guard_events": self.guard_events.clone(),
+            "rewinds": self.rewinds.clone(),
+            "rewound": self._rewound.clone(),
+            "judged": self._judged,
+            "decided_offset": self._decided_offset.clone(),
+            "latest": self._latest.clone(),
             "alarm": self._alarm.clone(),
             "signals": self._signals.state_dict(),
         }
@@ -217,9 +268,13 @@ class Controller:
                     f"resume with the saved value, or start a new run."
                 )
         device = self.offset.device
-        self.step, self._decided = state["step"], state["decided"]
+        self.step, self._decided, self._judged = state["step"], state["decided"], state["judged"]
         self.offset = state["offset"].to(device, copy=True)
         self.last_action = state["last_action"].to(device, copy=True)
         self.guard_events = state["guard_events"].to(device, copy=True)
+        self.rewinds = state["rewinds"].to(device, copy=True)
+        self._rewound = state["rewound"].to(device, copy=True)
+        self._decided_offset = state["decided_offset"].to(device, copy=True)
+        self._latest = state["latest"].to(device, copy=True)
         self._alarm = state["alarm"].to(device, copy=True)
         self._signals.load_state_dict(state["signals"])

@@ -126,6 +126,11 @@ class Engine:
         """A copy of the weights, ``[runs, parameters]``."""
         return torch.cat([p.reshape(self.runs, -1) for p in self.parameters.values()], dim=1)
 
+    @property
+    def state(self) -> list[Tensor]:
+        """All that a step changes, ``[runs, ...]`` each: weights, running statistics, the optimizer's averages."""
+        return [*self.parameters.values(), *self._buffers.values(), *self._optimizer.state]
+
     def step(self, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
         """One optimizer step of every run.
 

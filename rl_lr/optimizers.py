@@ -77,6 +77,11 @@ class StackedOptimizer:
         self._second = [torch.zeros_like(w) for w in weights] if spec.kind != "sgd" else []
         self._steps = torch.zeros((), device=self.weights[0].device)
 
+    @property
+    def state(self) -> list[Tensor]:
+        """What it remembers of each weight, shaped like it; changed in place by :meth:`step`."""
+        return [*self._direction, *self._first, *self._second]
+
     def step(self, gradients: Sequence[Tensor], lr: Tensor) -> None:
         """Move every run by one step.
 

@@ -1,11 +1,30 @@
-"""A parameter group for each tensor, so that torch's optimizers give each a rate of its own, and back again."""
+"""Parameter groups: their rates, and one for each tensor, so that each may have a rate of its own."""
 
+import math
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 Group = dict[str, Any]
+
+
+def base_rate(group: Group) -> float:
+    """The base rate of a group: its ``initial_lr`` where a scheduler left one, else its ``lr``."""
+    rate = float(group.get("initial_lr", group["lr"]))
+    if not (math.isfinite(rate) and rate > 0.0):
+        raise ValueError(
+            f"The base learning rate of a parameter group is {rate}: give the optimizer a positive lr."
+        )
+    return rate
+
+
+def set_rate(group: Group, rate: float) -> None:
+    """Torch's own rule: fill a tensor rate in place, else assign a plain float."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 def split_groups(optimizer: Optimizer) -> list[int]:

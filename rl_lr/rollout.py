@@ -13,6 +13,7 @@ from rl_lr.engine import Engine, bytes_per_run
 from rl_lr.reward import score
 from rl_lr.schedules import BaseSchedule
 from rl_lr.sketches import Granularity, Sketches
+from rl_lr.snapshots import copy_rows
 from rl_lr.tasks.task import Family, Task
 
 
@@ -122,6 +123,8 @@ class Rollout:
             self.rows, self._sketches.width, drawn.total_steps, drawn.schedule, config, device
         )
         self.base_lrs = torch.tensor(drawn.base_lrs, dtype=torch.float64, device=device)
+        guarded = math.isfinite(self.controller.config.guard_ratio)
+        self._kept = [tensor.clone() for tensor in self.engine.state] if guarded else []
         self.initial_loss = self.engine.evaluate().double()
         self._score = score(self.initial_loss, self.initial_loss)
         self.final_loss: Tensor | None = None
@@ -133,6 +136,7 @@ class Rollout:
 
     def signals(self) -> Tensor:
         """What the policy sees at the open decision, ``[rows, NUM_SIGNALS]``; call it once."""
+        self._rewind()
         return self.controller.signals()
 
     def advance(self, actions: Tensor) -> Tensor:
@@ -146,12 +150,20 @@ class Rollout:
         while not self.done and not self.controller.due:
             losses.append(self._step())
         if self.done:
+            self._rewind()
             self.final_loss = self.engine.evaluate().double()
             now = score(self.final_loss, self.initial_loss)
         else:
             now = score(torch.stack(losses).double().mean(dim=0), self.initial_loss)
         reward, self._score = self._score - now, now
         return reward
+
+    def _rewind(self) -> None:
+        """Put runs that have fallen back to where they were healthy, and keep where the healthy are."""
+        fallen, healthy = (rows.view(self.draw.runs, -1)[:, 0] for rows in self.controller.rewind())
+        if self._kept:
+            copy_rows(self.engine.state, self._kept, fallen)
+            copy_rows(self._kept, self.engine.state, healthy)
 
     @property
     def lrs(self) -> Tensor:

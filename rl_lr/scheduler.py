@@ -1,7 +1,8 @@
 """RLScheduler: a controller bound to a torch optimizer by the optimizer's own step hooks."""
 
 import math
-from typing import Any, get_args
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,10 +10,11 @@ from torch.optim import Optimizer
 
 from rl_lr.config import ControlConfig
 from rl_lr.controller import Controller
-from rl_lr.param_groups import join_groups, joined, split_groups
+from rl_lr.param_groups import base_rate, join_groups, joined, set_rate, split_groups
 from rl_lr.policy import Policy
 from rl_lr.schedules import BaseSchedule
-from rl_lr.sketches import Granularity, Sketches
+from rl_lr.sketches import Granularity, Sketches, check_granularity
+from rl_lr.snapshots import OnDivergence, Snapshot, check_on_divergence
 
 
 class RLScheduler:
@@ -33,6 +35,10 @@ class RLScheduler:
     number, which is written before every step, so nothing else that sets rates has a say.
     Between decisions no value is read back from an accelerator.
 
+    A run whose loss exploded, and has not come back by the next decision, goes back to where it was
+    at the last healthy one, with a tenth of the rate: weights, the optimizer's averages, and
+    ``buffers``. The copy takes as much memory as they do; ``on_divergence="cut"`` does without.
+
     With ``granularity="tensor"`` every parameter has an offset of its own, moved by its own signals.
     The optimizer then has a parameter group for each, until :meth:`detach` puts them together again;
     :meth:`joined` does so for a state of the optimizer.
@@ -46,6 +52,8 @@ class RLScheduler:
         base_schedule: the shape that the rate follows where the policy does nothing.
         control: constants of the control law where there is no policy; a policy brings its own.
         granularity: one rate for all, ``"network"``, or one for each parameter, ``"tensor"``.
+        on_divergence: ``"restore"``, or ``"cut"``: only the rate is cut.
+        buffers: what else goes back, ``model.buffers()``: running statistics do not recover from NaN.
 
     Raises:
         ValueError: for a horizon below 1, a base rate that is not a positive number, an unknown
@@ -61,14 +69,17 @@ class RLScheduler:
         base_schedule: BaseSchedule = "cosine",
         control: ControlConfig | None = None,
         granularity: Granularity = "network",
+        on_divergence: OnDivergence = "restore",
+        buffers: Iterable[Tensor] = (),
     ) -> None:
         check_granularity(granularity)
+        check_on_divergence(on_divergence)
         _check_optimizer(optimizer)
         if policy is not None and not isinstance(policy, Policy):
             policy = Policy.load(policy)
         self.optimizer, self.policy = optimizer, policy
         for group in optimizer.param_groups:
-            _base_rate(group)
+            base_rate(group)
         self.granularity = granularity
         parameters = self._measured()
         self._sketches = Sketches([p.numel() for p in parameters], granularity)
@@ -93,6 +104,7 @@ class RLScheduler:
             optimizer.register_step_post_hook(self._after_step),
         ]
         self._latest_signals: Tensor | None = None
+        self._snapshot = Snapshot(optimizer, buffers) if on_divergence == "restore" else None
         self._decide_if_due()
         self._refresh()
 
@@ -124,11 +136,14 @@ class RLScheduler:
         self._stepped = False
         self.controller.record(value.reshape(1).expand(self._sketches.rows), self._gradient, self._weights)
         self._weights = self._gradient = None
+        if self.controller.step == self.controller.total_steps:
+            self._rewind()
         self._decide_if_due()
         self._refresh()
 
     def signals(self) -> Tensor:
         """Close the window; what the policy sees now, ``[1, NUM_SIGNALS]`` on the CPU, or a row per parameter."""
+        self._rewind()
         self._latest_signals = self.controller.signals().cpu()
         return self._latest_signals
 
@@ -170,13 +185,15 @@ class RLScheduler:
             )
         self.controller.load_state_dict(state["controller"])
         self.base_lrs = [float(rate) for rate in state["base_lrs"]]
+        if self._snapshot is not None:
+            self._snapshot.take()
         self._read_offsets()
         self._write()
 
     def release(self) -> None:
         """Stop deciding: from now on the rate is the base schedule's."""
         control = self.policy.control if self.policy else None
-        self.policy = Policy.keep(control)
+        self.policy, self._snapshot = Policy.keep(control), None
         self.controller.offset = torch.zeros_like(self.controller.offset)
         self._read_offsets()
         self._write()
@@ -186,10 +203,20 @@ class RLScheduler:
         for hook in self._hooks:
             hook.remove()
         for group, base in zip(self.optimizer.param_groups, self._bases(), strict=True):
-            _set_rate(group, base)
+            set_rate(group, base)
             group.pop("initial_lr", None)
         join_groups(self.optimizer, self._counts)
         self._counts = []
+
+    def _rewind(self) -> None:
+        """Go back if the run has fallen; if it is healthy, remember where it is."""
+        if self._snapshot is None:
+            return
+        fallen, healthy = self.controller.rewind()  # all rows feel the same loss
+        if fallen[0]:
+            self._snapshot.put_back()
+        elif healthy[0]:
+            self._snapshot.take()
 
     def _decide_if_due(self) -> None:
         if self.policy is not None and self.controller.due:
@@ -212,7 +239,7 @@ class RLScheduler:
 
     def _write(self) -> None:
         for group, rate in zip(self.optimizer.param_groups, self.get_last_lr(), strict=True):
-            _set_rate(group, rate)
+            set_rate(group, rate)
 
     def _spread(self, groups: int) -> list[float]:
         """exp(o) of each parameter group; those without a row of their own have the others' geometric mean."""
@@ -234,7 +261,7 @@ class RLScheduler:
         for index in range(len(self.base_lrs), len(groups)):
             rate = groups[index]["lr"]
             shared = [k for k in range(index) if isinstance(rate, Tensor) and groups[k]["lr"] is rate]
-            base = self.base_lrs[shared[0]] if shared else _base_rate(groups[index])
+            base = self.base_lrs[shared[0]] if shared else base_rate(groups[index])
             self.base_lrs.append(base)
             groups[index]["initial_lr"] = base
         return self.base_lrs
@@ -261,14 +288,6 @@ class RLScheduler:
         return self._sketches(dense, self.controller.offset.device)
 
 
-def check_granularity(granularity: str) -> None:
-    """Refuse an unknown granularity."""
-    if granularity not in get_args(Granularity):
-        raise ValueError(
-            f"granularity is {granularity!r}: choose 'network', one rate for all, or 'tensor', one for each parameter."
-        )
-
-
 def _trainable(optimizer: Optimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
 
@@ -283,21 +302,3 @@ def _check_optimizer(optimizer: Optimizer) -> None:
             "The optimizer has no trainable parameters: pass it parameters with requires_grad=True "
             "before the scheduler is built."
         )
-
-
-def _base_rate(group: dict[str, Any]) -> float:
-    """The base rate of a group: its ``initial_lr`` where a scheduler left one, else its ``lr``."""
-    rate = float(group.get("initial_lr", group["lr"]))
-    if not (math.isfinite(rate) and rate > 0.0):
-        raise ValueError(
-            f"The base learning rate of a parameter group is {rate}: give the optimizer a positive lr."
-        )
-    return rate
-
-
-def _set_rate(group: dict[str, Any], rate: float) -> None:
-    """Torch's own rule: fill a tensor rate in place, else assign a plain float."""
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(rate)
-    else:
-        group["lr"] = rate

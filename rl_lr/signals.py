@@ -118,6 +118,21 @@ class Signals:
         """Mean loss of the window read last, ``[runs]``; NaN before the first."""
         return self._history.losses[:, 0]
 
+    @property
+    def window_loss(self) -> Tensor:
+        """Mean loss of the window under way, ``[runs]``; NaN if there was none."""
+        self._window.fold()
+        return self._window.loss[:, 1] / self._window.loss[:, 0]
+
+    def forget(self, rows: Tensor) -> None:
+        """Drop what the window under way holds of some runs, ``[runs]`` bool, as if it had not been."""
+        self._window.forget(rows)
+        if self._before is not None:
+            grad, weights = self._before
+            self._before = torch.where(rows[:, None], math.nan, grad), weights  # no pair begins with it
+        if self._start is not None and self._latest is not None:
+            self._latest = torch.where(rows[:, None], self._start, self._latest)
+
     def record(self, loss: Tensor, grad: Tensor | None, weights: Tensor | None) -> None:
         """Add one optimizer step to the current window.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +15,14 @@ SKETCH = 1024
 
 TENSOR_SKETCH = 256
 """Most coordinates in the sketch of one tensor."""
+
+
+def check_granularity(granularity: str) -> None:
+    """Refuse an unknown granularity."""
+    if granularity not in get_args(Granularity):
+        raise ValueError(
+            f"granularity is {granularity!r}: choose 'network', one rate for all, or 'tensor', one for each parameter."
+        )
 
 
 def sketch_stride(count: int, most: int = SKETCH) -> int:

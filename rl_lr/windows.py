@@ -52,6 +52,13 @@ class Window:
         self.loss += torch.stack((finite, losses, losses * losses), dim=1).sum(dim=2)
         self.pending = []
 
+    def forget(self, rows: Tensor) -> None:
+        """Empty the sums of some runs, ``[runs]`` bool."""
+        self.fold()
+        for name in ("loss", "pairs", "products", "gradient"):
+            sums = getattr(self, name)
+            setattr(self, name, torch.where(rows.view(-1, *[1] * (sums.dim() - 1)), 0.0, sums))
+
     def add_pair(self, grad: Tensor, update: Tensor, grad_before: Tensor) -> None:
         """Add the products of two consecutive steps; runs with a non-finite one are left out."""
         rows = torch.stack((grad, update, grad_before), dim=1)

@@ -106,6 +106,7 @@ def test_tensorboard_holds_rate_base_offset_action_and_every_signal(tmp_path: Pa
         "rl_lr/offset",
         "rl_lr/action",
         "rl_lr/guard_events",
+        "rl_lr/rewinds",
     }
     assert expected <= tags
     assert len(events.Scalars("rl_lr/offset")) == 56
@@ -152,6 +153,22 @@ def test_a_fit_resumed_at_an_epoch_end_is_bitwise_the_uninterrupted_one(tmp_path
     resumed = fit(4, resume=tmp_path / "epoch=1.ckpt")
     assert torch.equal(whole.network.weight, resumed.network.weight)
     assert whole.rates[80:] == resumed.rates
+
+
+def test_a_fit_that_starts_at_a_thousand_times_a_good_rate_ends_healthy(tmp_path: Path) -> None:
+    class Wild(Module):
+        def __init__(self) -> None:
+            super().__init__(lr=1000.0)
+            self.network = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Linear(16, 1))  # type: ignore[assignment]
+
+    module, logger = Wild(), TensorBoardLogger(tmp_path)
+    before = full_loss(module)
+    keep = Policy.keep(ControlConfig())  # no policy helps, only the guard
+    trainer(RLLearningRate(keep), max_epochs=6, logger=logger).fit(module, rows())
+    module.eval()
+    assert full_loss(module) < before
+    events = EventAccumulator(logger.log_dir).Reload()
+    assert max(event.value for event in events.Scalars("rl_lr/rewinds")) > 0
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
@@ -303,6 +320,7 @@ def test_validation_alone_and_a_fit_without_steps_do_nothing() -> None:
         ({"on_conflict": "maybe"}, "on_conflict is 'maybe'"),
         ({"on_error": "maybe"}, "on_error is 'maybe'"),
         ({"granularity": "layer"}, "granularity is 'layer'"),
+        ({"on_divergence": "cry"}, "on_divergence is 'cry'"),
     ],
 )
 def test_bad_arguments_are_refused_at_construction(settings: dict[str, Any], reason: str) -> None:

@@ -132,17 +132,65 @@ def test_a_non_finite_loss_cuts_at_once_and_never_below_the_bound(loss: float) -
     assert controller.guard_events.tolist() == [10, 0]
 
 
+def test_a_run_that_stays_up_there_falls_and_keeps_the_offset_of_the_last_decision_less_a_cut() -> None:
+    controller = settled([1.0, 1.0])
+    controller.act(torch.tensor([0.5, 0.5]))
+    for loss in (5.0, 50.0, 500.0):  # three cuts of the second run
+        controller.record(torch.tensor([1.0, loss]))
+    fallen, healthy = controller.rewind()
+    assert (fallen.tolist(), healthy.tolist()) == ([False, True], [True, False])
+    assert controller.offset.tolist() == pytest.approx([0.5, 0.5 - CUT])
+    assert controller.rewinds.tolist() == [0, 1]
+
+
+def test_one_bad_loss_among_good_ones_is_no_fall() -> None:
+    controller = settled([1.0])
+    for loss in (5.0, *[1.0] * 8):
+        controller.record(torch.tensor([loss]))
+    fallen, healthy = controller.rewind()
+    assert not fallen
+    assert healthy
+    assert offset(controller) == pytest.approx(-CUT)  # the guard's cut stays
+
+
+def test_a_run_that_has_just_begun_to_fall_is_neither_fallen_nor_healthy_until_the_end() -> None:
+    controller = settled([1.0])
+    for loss in (*[1.0] * 8, 5.0):
+        controller.record(torch.tensor([loss]))
+    assert [bool(one) for one in controller.rewind()] == [False, False]
+    controller.step = T
+    assert [bool(one) for one in controller.rewind()] == [True, False]
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_after_five_falls_in_a_row_the_loss_is_taken_as_it_is(loss: float) -> None:
+    controller, fell = settled([1.0]), []
+    for _ in range(7):
+        controller.record(torch.tensor([loss]))
+        fell.append(bool(controller.rewind()[0]))
+        controller.signals()
+        controller.act(torch.zeros(1))
+    assert fell == [True] * 5 + [False, True]
+
+
+def test_without_a_guard_nobody_falls() -> None:
+    controller = Controller(1, 1, T, config=ControlConfig().unguarded)
+    advance(controller, torch.tensor([math.nan]), 5)
+    assert not controller.rewind()[0]
+
+
 def drive(controller: Controller, steps: range) -> list[Tensor]:
     """A run that depends on everything the controller keeps: its rates and signals come back."""
     seen = []
     for step in steps:
         if controller.due:
+            controller.rewind()
             seen.append(controller.signals())
             controller.act(seen[-1][:, 7:13].sum(dim=1) / 4)
         seen.append(controller.rates())
         generator = torch.Generator().manual_seed(step)
         grad, weights = torch.randn(2, 2, 5, generator=generator).unbind()
-        loss = torch.rand(2, generator=generator) * (50.0 if step % 29 == 28 else 1.0)
+        loss = torch.rand(2, generator=generator) * (50.0 if step % 29 > 26 else 1.0)
         wanted = controller.measures
         controller.record(loss, grad if wanted else None, weights if wanted else None)
     return seen
@@ -160,7 +208,9 @@ def test_a_saved_run_continues_bit_for_bit(cut: int) -> None:
     assert len(found) == len(expected)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     assert torch.equal(one.guard_events, two.guard_events)
+    assert torch.equal(one.rewinds, two.rewinds)
     assert one.guard_events.sum() > 0
+    assert one.rewinds.sum() > 0
 
 
 def test_a_state_in_memory_is_not_changed_by_later_steps() -> None:

@@ -9,7 +9,7 @@ from gymnasium.utils.env_checker import check_env as gym_check
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
-from rl_lr.config import DrawConfig
+from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.envs import ENV_ID, BatchedLearningRateEnv, DiscreteActions, LearningRateEnv
 from rl_lr.envs.sb3 import SB3VecEnv
 from rl_lr.tasks import real_task
@@ -55,10 +55,23 @@ def test_single_episode_ends_at_the_horizon_after_56_decisions() -> None:
     assert total == pytest.approx(gained, abs=1e-6)  # rewards sum to the final result
 
 
-def test_a_run_whose_weights_are_lost_terminates_with_the_worst_score() -> None:
-    env = LearningRateEnv("digits-linear", SHORT)
+def lose_the_weights(env: LearningRateEnv) -> None:
     env.reset(seed=1)
     env.optimizer.param_groups[0]["params"][0].data.fill_(float("nan"))
+
+
+def test_a_run_whose_weights_are_lost_goes_back_to_the_last_decision() -> None:
+    env = LearningRateEnv("digits-linear", SHORT)
+    lose_the_weights(env)
+    _, _, over, _, _ = env.step(np.ones(1, np.float32))
+    assert not over
+    assert all(p.isfinite().all() for p in env.objective.parameters())
+    assert float(env.scheduler.controller.offset) == pytest.approx(2.0 - np.log(10.0))
+
+
+def test_without_a_guard_it_terminates_with_the_worst_score() -> None:
+    env = LearningRateEnv("digits-linear", SHORT, ControlConfig().unguarded)
+    lose_the_weights(env)
     _, reward, over, _, _ = env.step(np.ones(1, np.float32))
     assert over
     assert reward == pytest.approx(np.log(1.003) - np.log(10.003))

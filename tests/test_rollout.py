@@ -47,3 +47,26 @@ def test_a_task_that_is_dear_to_step_gets_shorter_runs(budget: float, longest: i
     steps = [draw(quadratic, 2, np.random.default_rng(seed), config).total_steps for seed in range(60)]
     assert 100 <= min(steps) < 120
     assert 0.8 * longest < max(steps) <= longest
+
+
+def test_a_run_that_explodes_goes_back_and_ends_healthy_and_its_neighbours_do_not_notice() -> None:
+    task = real_task("digits-linear")
+    centre = task.optimizer.lr
+
+    def final(factors: tuple[float, ...]) -> Rollout:
+        drawn = Draw(task, (3,) * len(factors), tuple(centre * factor for factor in factors), 300)
+        rollout = Rollout(drawn)
+        while not rollout.done:
+            up = torch.full((len(factors),), 0.1)
+            rollout.signals()
+            rollout.advance(up)  # whoever started too high goes higher still
+        assert rollout.final_loss is not None
+        return rollout
+
+    alone, together = final((1e-3, 1e-2)), final((1e-3, 1e-2, 1e5))
+    assert together.controller.rewinds.tolist()[:2] == [0, 0]
+    assert int(together.controller.rewinds[2]) > 0
+    assert together.final_loss is not None
+    assert alone.final_loss is not None
+    torch.testing.assert_close(together.final_loss[:2], alone.final_loss)
+    assert float(together.final_loss[2]) < float(together.initial_loss[2])

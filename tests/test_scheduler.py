@@ -181,6 +181,28 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(other: dict[st
     assert train(model, scheduler, range(20, T)) == train(untouched, reference, range(T))[20:]
 
 
+@pytest.mark.parametrize("on_divergence", ["restore", "cut"])
+def test_a_run_whose_weights_are_lost_goes_back_to_the_last_decision_or_not(on_divergence: Any) -> None:
+    model = network()
+    optimizer = SGD(model.parameters(), 0.1, momentum=0.9)
+    scheduler = RLScheduler(optimizer, T, Policy.keep(), on_divergence=on_divergence)
+    train(model, scheduler, range(40))
+    while not scheduler.controller.just_decided:
+        train(model, scheduler, range(40, 41))
+    healthy = weights(model).clone()
+    with torch.no_grad():
+        next(model.parameters()).fill_(math.nan)
+    train(model, scheduler, range(41, 42))
+    while not scheduler.controller.just_decided:
+        train(model, scheduler, range(41, 42))
+    if on_divergence == "cut":
+        assert weights(model).isnan().any()
+    else:
+        assert torch.equal(weights(model), healthy)
+        assert int(scheduler.controller.rewinds) == 1
+        assert float(scheduler.controller.offset) == pytest.approx(-math.log(10.0))
+
+
 def by_tensor(policy: Policy, **settings: Any) -> tuple[nn.Module, Optimizer, RLScheduler]:
     model = network()
     optimizer = AdamW(model.parameters(), 0.1)
@@ -227,8 +249,8 @@ def test_a_late_group_has_the_mean_offset_of_the_tensors(make_policy: MakePolicy
     optimizer.add_param_group(
         {"params": [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))], "lr": 0.5}
     )
-    late = train(model, scheduler, range(60, 61))[0][4]
     mean = math.exp(float(scheduler.controller.offset.mean()))
+    late = train(model, scheduler, range(60, 61))[0][4]
     assert late == pytest.approx(0.5 * mean * kept(60) / 0.1, rel=1e-9)
 
 
@@ -317,6 +339,7 @@ def test_sparse_complex_unused_and_half_precision_parameters_are_no_obstacle() -
         (0.1, True, {"base_schedule": "cosin"}, "cosine, linear, wsd, constant"),
         (0.1, True, {"total_steps": 0, "granularity": "tensor"}, "total_steps is 0"),
         (0.1, True, {"granularity": "layer"}, "granularity is 'layer': choose 'network'"),
+        (0.1, True, {"on_divergence": "cry"}, "on_divergence is 'cry': choose 'restore' or 'cut'"),
     ],
 )
 def test_bad_input_is_refused_and_leaves_the_optimizer_alone(

@@ -214,6 +214,24 @@ def test_a_saved_state_continues_bit_for_bit(cut: int) -> None:
             assert index < cut or torch.equal(two.read(position(2)), table)
 
 
+def test_what_is_forgotten_of_one_run_leaves_no_trace_and_no_other_run_notices() -> None:
+    plain, falling = Signals(2, 8), Signals(2, 8)
+    first, second, third = noisy(12, 2, seed=1), noisy(12, 2, seed=2), noisy(12, 2, seed=3)
+    for signals in (plain, falling):
+        read(signals, first)
+    for loss, grad, weights in second:
+        plain.record(loss, grad, weights)
+        falling.record(loss * torch.tensor([1.0, 1e9]), grad * torch.tensor([[1.0], [1e9]]), weights)
+    falling.forget(torch.tensor([False, True]))
+    ours, theirs = falling.read(position(2)), plain.read(position(2))
+    assert torch.equal(ours[0], theirs[0])
+    names = ("improvement_1", "loss_noise", "curvature", "gradient_snr", "relative_update")
+    assert [float(ours[1, SIGNALS.index(name)]) for name in names] == [0.0] * len(names)
+    ours, theirs = read(falling, third), read(plain, third)
+    assert torch.equal(ours[0], theirs[0])
+    assert ours[1].abs().max() < CLIP
+
+
 @pytest.mark.parametrize("measured", [lambda t: True, lambda t: t % 7 < 2])
 def test_a_straight_path_is_straight_however_few_of_its_steps_are_measured(
     measured: Callable[[int], bool],

@@ -1,5 +1,6 @@
 """Arms under the control law: a policy, what stands in for one, or a base schedule by itself."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -49,6 +50,7 @@ class Controlled:
     def facts(self) -> list[Any]:
         """All that its runs depend on beside the workload."""
         facts = [self.name, self.identity, self.schedule, asdict(self.control), list(self.factors), LOOKS]
+        facts += ["rewinds"] if math.isfinite(self.control.guard_ratio) else []
         return facts if self.granularity == "network" else [*facts, self.granularity]
 
     def run(self, workload: Workload) -> list[Track]:

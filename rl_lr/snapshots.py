@@ -1,0 +1,70 @@
+"""What a run was when it was last healthy, to go back to."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+OnDivergence = Literal["restore", "cut"]
+"""What becomes of a run whose loss exploded: back to where it was healthy, or only a lower rate."""
+
+
+def check_on_divergence(on_divergence: str) -> None:
+    """Refuse an unknown choice."""
+    if on_divergence not in get_args(OnDivergence):
+        raise ValueError(f"on_divergence is {on_divergence!r}: choose 'restore' or 'cut'.")
+
+
+def copy_rows(target: Sequence[Tensor], source: Sequence[Tensor], rows: Tensor) -> None:
+    """Overwrite the chosen rows, ``[runs]`` bool, of every target ``[runs, ...]`` by the source's, in place."""
+    if rows.all():
+        torch._foreach_copy_(list(target), list(source))
+    elif rows.any():
+        for ours, theirs in zip(target, source, strict=True):
+            ours[rows] = theirs[rows]
+
+
+class Snapshot:
+    """Copies of what an optimizer's steps change: parameters, its averages, and buffers of the network.
+
+    Counts of steps are left out: time does not go back. The copies lie where the originals do, and
+    take as much memory.
+
+    Args:
+        optimizer: its parameters and their state.
+        buffers: running statistics and the like.
+    """
+
+    def __init__(self, optimizer: Optimizer, buffers: Iterable[Tensor] = ()) -> None:
+        self._optimizer, self._buffers = optimizer, list(buffers)
+        self._kept: list[tuple[Tensor, Tensor]] = []  # original and copy
+        self.take()
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Copy what is there now; what is frozen does not change and is left out."""
+        copies = {id(original): copy for original, copy in self._kept}
+        kept = []
+        for original in (*self._buffers, *self._parameters(), *self._averages()):
+            copy = copies.get(id(original))
+            kept.append((original, original.detach().clone() if copy is None else copy.copy_(original)))
+        self._kept = kept
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Overwrite all of it by the copies; averages that did not exist yet begin anew."""
+        known = {id(original) for original, _ in self._kept}
+        for original, copy in self._kept:
+            original.copy_(copy)
+        for average in self._averages():
+            if id(average) not in known:
+                average.zero_()
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self._optimizer.param_groups for p in group["params"] if p.requires_grad]
+
+    def _averages(self) -> list[Tensor]:
+        states = [self._optimizer.state.get(parameter, {}) for parameter in self._parameters()]
+        return [v for state in states for k, v in state.items() if isinstance(v, Tensor) and k != "step"]

@@ -1,0 +1,87 @@
+"""Going back to where a run was healthy."""
+
+import pytest
+import torch
+from torch import nn
+
+from rl_lr.snapshots import Snapshot, copy_rows
+
+
+def test_only_the_chosen_rows_are_copied() -> None:
+    target, source = [torch.zeros(3, 2), torch.zeros(3)], [torch.ones(3, 2), torch.full((3,), 2.0)]
+    copy_rows(target, source, torch.tensor([False, True, False]))
+    assert target[0].tolist() == [[0.0, 0.0], [1.0, 1.0], [0.0, 0.0]]
+    assert target[1].tolist() == [0.0, 2.0, 0.0]
+    copy_rows(target, source, torch.tensor([True, True, True]))
+    assert torch.equal(target[0], source[0])
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
+    model(torch.ones(4, 3)).square().mean().backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW, torch.optim.RMSprop])
+def test_from_a_snapshot_a_run_takes_the_same_steps_again(kind: type[torch.optim.Optimizer]) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    extra = (
+        {"momentum": 0.9} if kind is not torch.optim.AdamW else {"betas": (0.0, 0.0)}
+    )  # no memory of counts
+    optimizer = kind(model.parameters(), lr=1e-2, **extra)  # type: ignore[call-arg]
+    step(model, optimizer)
+    snapshot = Snapshot(optimizer)
+    step(model, optimizer)
+    once = model.weight.detach().clone()
+    for parameter in model.parameters():
+        parameter.data.fill_(float("nan"))
+    snapshot.put_back()
+    step(model, optimizer)
+    torch.testing.assert_close(model.weight, once)
+    assert kind is not torch.optim.SGD or torch.equal(model.weight, once)
+
+
+def test_averages_that_did_not_exist_begin_anew_and_steps_keep_counting() -> None:
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    snapshot = Snapshot(optimizer)
+    step(model, optimizer)
+    snapshot.put_back()
+    state = optimizer.state[model.weight]
+    assert state["exp_avg"].count_nonzero() == 0
+    assert float(state["step"]) == 1.0
+
+
+def test_parameters_that_came_later_are_left_as_they_are() -> None:
+    model, late, thawed = nn.Linear(3, 2), nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    thawed.requires_grad_(False)
+    optimizer = torch.optim.SGD([*model.parameters(), thawed], 0.1)
+    snapshot = Snapshot(optimizer)
+    optimizer.add_param_group({"params": [late]})
+    thawed.requires_grad_(True)
+    snapshot.put_back()
+    assert late.tolist() == thawed.tolist() == [1.0, 1.0]
+
+
+def test_running_statistics_come_back_from_nan() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    snapshot = Snapshot(torch.optim.SGD(model.parameters(), 0.1), model.buffers())
+    model(torch.full((4, 3), float("nan")))
+    assert not all(b.isfinite().all() for b in model.buffers())
+    snapshot.put_back()
+    assert all(b.isfinite().all() for b in model.buffers())
+
+
+def test_a_second_snapshot_overwrites_the_first_in_place() -> None:
+    model = nn.Linear(3, 2)
+    snapshot = Snapshot(torch.optim.SGD(model.parameters(), 0.1))
+    copies = [copy.data_ptr() for _, copy in snapshot._kept]
+    with torch.no_grad():
+        model.weight.fill_(5.0)
+    snapshot.take()
+    assert [copy.data_ptr() for _, copy in snapshot._kept] == copies
+    with torch.no_grad():
+        model.weight.fill_(7.0)
+    snapshot.put_back()
+    assert (model.weight == 5.0).all()
