@@ -43,8 +43,8 @@ class RLLearningRate(Callback):
         granularity: ``"network"``, one multiplier for all, or ``"tensor"``, one for each parameter, by
             its own signals. During the fit the optimizer then has a parameter group for each;
             checkpoints hold the groups of ``configure_optimizers``. Logged are then means.
-        on_divergence: ``"restore"`` takes a run that has exploded back to where it was last healthy, with
-            a tenth of the rate, for which a copy of the module and the optimizer's averages is kept;
+        on_divergence: ``"restore"`` takes a run that has exploded back to where it was healthy, with a
+            tenth of the rate, for which two copies of the module and the optimizer's averages are kept;
             ``"cut"`` only lowers the rate.
 
     Attributes:

@@ -32,6 +32,10 @@ _IN_A_ROW = 4  # consecutive steps measured in longer windows, which make one pa
 
 _SILENT = torch.finfo(torch.float64).max  # the alarm before a level is known: only infinity exceeds it
 
+FALLEN = 1.0
+"""A run has fallen if the mean loss of a window exceeds its starting level by this many times its size:
+less than the guard's ratio, because a mean is steadier than one loss."""
+
 _MOST_REWINDS = 5  # in a row: if the loss is still up there then, it is not the rate's doing
 
 _REGROWTH = 1.5  # a loss must grow by this factor after a cut before the guard cuts again
@@ -133,8 +137,8 @@ class Controller:
     def rewind(self) -> tuple[Tensor, Tensor]:
         """Before :meth:`signals`, and at the end: who must go back to where they were last healthy, and who is.
 
-        A run has fallen if its loss is not finite now, or lay above the guard's level on average since
-        the last decision. What that window measured is forgotten, and the offset is what it was, less
+        A run has fallen if its loss is not finite now, or was on average since the last decision above
+        its starting level by :data:`FALLEN` times its size. What that window measured is forgotten, and the offset is what it was, less
         one cut. Whoever holds the weights puts back those of the fallen, and keeps those of the healthy
         for the next time. A run that is neither has just begun to fall, or not: the next decision tells.
 
@@ -145,12 +149,12 @@ class Controller:
             nobody = torch.zeros_like(self.offset, dtype=torch.bool)
             return nobody, nobody
         self._judged = self.step
-        threshold = self._threshold()
-        ended = self.step >= self.total_steps
-        seen = self._latest if ended else self._signals.window_loss  # at the end there is no next decision
-        fallen = ~self._latest.isfinite() | (seen > threshold)
+        high = self._threshold(FALLEN)
+        fallen = ~self._latest.isfinite() | (self._signals.window_loss > high)
+        if self.step >= self.total_steps:  # there is no next decision that could tell
+            fallen |= self._latest > self._threshold(self.config.guard_ratio)
         fallen &= (self._rewound < _MOST_REWINDS) & math.isfinite(self.config.guard_ratio)
-        healthy = ~(fallen | (self._latest > threshold))
+        healthy = ~(fallen | (self._latest > high))
         self._rewound = torch.where(fallen, self._rewound + 1, 0)
         self.rewinds = self.rewinds + fallen
         if fallen.any():
@@ -182,10 +186,12 @@ class Controller:
     def act(self, action: Tensor) -> None:
         """Move the offsets by one decision's actions, ``[runs]``, clipped to [-1, 1].
 
-        A non-finite action keeps the offset: a policy's fault must not end a run.
+        A non-finite action keeps the offset: a policy's fault must not end a run. Nor may a run that has
+        just gone back go up again at once.
         """
         bound = self.config.bound
         action = action.detach().to(self.offset).nan_to_num(0.0, 0.0, 0.0).clamp(-1.0, 1.0)
+        action = torch.where(self._rewound > 0, action.clamp_max(0.0), action)
         largest = self.config.warmup_step if self._warming_up else self.config.step
         self.offset = (self.offset + largest * action).clamp(-bound, bound)
         self.last_action = action
@@ -193,14 +199,14 @@ class Controller:
 
     def _watch(self) -> None:
         """Set the alarm from the starting level; after a cut, not before the loss came down again."""
-        threshold = self._threshold()
+        threshold = self._threshold(self.config.guard_ratio)
         calm = (self._alarm == _SILENT) | (self._signals.last_loss <= threshold)
         self._alarm = torch.where(calm & threshold.isfinite(), threshold, self._alarm)
 
-    def _threshold(self) -> Tensor:
-        """The guard's level, ``[runs]``; NaN before the first window was read."""
+    def _threshold(self, ratio: float) -> Tensor:
+        """A loss above where the run began, ``[runs]``; NaN before the first window was read."""
         level = self._signals.first_loss
-        return level + self.config.guard_ratio * level.abs()
+        return level + ratio * level.abs()
 
     def _plainly_healthy(self, loss: Tensor) -> bool:
         """Whether the guard need not look, told cheaply: on accelerators looking would cost a sync."""

@@ -11,7 +11,7 @@ Group = dict[str, Any]
 
 def base_rate(group: Group) -> float:
     """The base rate of a group: its ``initial_lr`` where a scheduler left one, else its ``lr``."""
-    rate = float(group.get("initial_lr", group["lr"]))
+    rate = float(group["initial_lr"] if "initial_lr" in group else group["lr"])
     if not (math.isfinite(rate) and rate > 0.0):
         raise ValueError(
             f"The base learning rate of a parameter group is {rate}: give the optimizer a positive lr."

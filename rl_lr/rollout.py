@@ -124,7 +124,9 @@ class Rollout:
         )
         self.base_lrs = torch.tensor(drawn.base_lrs, dtype=torch.float64, device=device)
         guarded = math.isfinite(self.controller.config.guard_ratio)
-        self._kept = [tensor.clone() for tensor in self.engine.state] if guarded else []
+        self._trusted, self._recent = (
+            [tensor.clone() for tensor in self.engine.state] if guarded else [] for _ in range(2)
+        )
         self.initial_loss = self.engine.evaluate().double()
         self._score = score(self.initial_loss, self.initial_loss)
         self.final_loss: Tensor | None = None
@@ -159,11 +161,20 @@ class Rollout:
         return reward
 
     def _rewind(self) -> None:
-        """Put runs that have fallen back to where they were healthy, and keep where the healthy are."""
+        """Put runs that have fallen back to where they were healthy, and keep where the healthy are.
+
+        As :class:`rl_lr.snapshots.Snapshots` does: what was kept last is trusted once a run is healthy again.
+        """
         fallen, healthy = (rows.view(self.draw.runs, -1)[:, 0] for rows in self.controller.rewind())
-        if self._kept:
-            copy_rows(self.engine.state, self._kept, fallen)
-            copy_rows(self._kept, self.engine.state, healthy)
+        if not self._recent:
+            return
+        copy_rows(self.engine.state, self._trusted, fallen)
+        copy_rows(self._recent, self._trusted, fallen)
+        if healthy.all():
+            self._trusted, self._recent = self._recent, self._trusted
+        else:
+            copy_rows(self._trusted, self._recent, healthy)
+        copy_rows(self._recent, self.engine.state, healthy)
 
     @property
     def lrs(self) -> Tensor:

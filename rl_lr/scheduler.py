@@ -14,7 +14,7 @@ from rl_lr.param_groups import base_rate, join_groups, joined, set_rate, split_g
 from rl_lr.policy import Policy
 from rl_lr.schedules import BaseSchedule
 from rl_lr.sketches import Granularity, Sketches, check_granularity
-from rl_lr.snapshots import OnDivergence, Snapshot, check_on_divergence
+from rl_lr.snapshots import OnDivergence, Snapshots, check_on_divergence
 
 
 class RLScheduler:
@@ -36,8 +36,8 @@ class RLScheduler:
     Between decisions no value is read back from an accelerator.
 
     A run whose loss exploded, and has not come back by the next decision, goes back to where it was
-    at the last healthy one, with a tenth of the rate: weights, the optimizer's averages, and
-    ``buffers``. The copy takes as much memory as they do; ``on_divergence="cut"`` does without.
+    healthy, with a tenth of the rate: weights, the optimizer's averages, and ``buffers``. The two
+    copies take twice their memory; ``on_divergence="cut"`` does without.
 
     With ``granularity="tensor"`` every parameter has an offset of its own, moved by its own signals.
     The optimizer then has a parameter group for each, until :meth:`detach` puts them together again;
@@ -104,7 +104,7 @@ class RLScheduler:
             optimizer.register_step_post_hook(self._after_step),
         ]
         self._latest_signals: Tensor | None = None
-        self._snapshot = Snapshot(optimizer, buffers) if on_divergence == "restore" else None
+        self._snapshots = Snapshots(optimizer, buffers) if on_divergence == "restore" else None
         self._decide_if_due()
         self._refresh()
 
@@ -185,15 +185,15 @@ class RLScheduler:
             )
         self.controller.load_state_dict(state["controller"])
         self.base_lrs = [float(rate) for rate in state["base_lrs"]]
-        if self._snapshot is not None:
-            self._snapshot.take()
+        if self._snapshots is not None:
+            self._snapshots.restart()
         self._read_offsets()
         self._write()
 
     def release(self) -> None:
         """Stop deciding: from now on the rate is the base schedule's."""
         control = self.policy.control if self.policy else None
-        self.policy, self._snapshot = Policy.keep(control), None
+        self.policy, self._snapshots = Policy.keep(control), None
         self.controller.offset = torch.zeros_like(self.controller.offset)
         self._read_offsets()
         self._write()
@@ -210,13 +210,13 @@ class RLScheduler:
 
     def _rewind(self) -> None:
         """Go back if the run has fallen; if it is healthy, remember where it is."""
-        if self._snapshot is None:
+        if self._snapshots is None:
             return
         fallen, healthy = self.controller.rewind()  # all rows feel the same loss
         if fallen[0]:
-            self._snapshot.put_back()
+            self._snapshots.put_back()
         elif healthy[0]:
-            self._snapshot.take()
+            self._snapshots.take()
 
     def _decide_if_due(self) -> None:
         if self.policy is not None and self.controller.due:

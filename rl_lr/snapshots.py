@@ -26,11 +26,15 @@ def copy_rows(target: Sequence[Tensor], source: Sequence[Tensor], rows: Tensor) 
             ours[rows] = theirs[rows]
 
 
-class Snapshot:
+Copies = list[tuple[Tensor, Tensor]]  # original and copy
+
+
+class Snapshots:
     """Copies of what an optimizer's steps change: parameters, its averages, and buffers of the network.
 
-    Counts of steps are left out: time does not go back. The copies lie where the originals do, and
-    take as much memory.
+    There are two, because what an update did shows only in the next loss: a copy is trusted once the
+    run was still healthy when the next one was taken. They lie where the originals do, and take
+    twice their memory. Counts of steps are left out: time does not go back.
 
     Args:
         optimizer: its parameters and their state.
@@ -39,25 +43,31 @@ class Snapshot:
 
     def __init__(self, optimizer: Optimizer, buffers: Iterable[Tensor] = ()) -> None:
         self._optimizer, self._buffers = optimizer, list(buffers)
-        self._kept: list[tuple[Tensor, Tensor]] = []  # original and copy
+        self.restart()
+
+    def restart(self) -> None:
+        """Trust nothing but what is there now."""
+        self._trusted: Copies = []
+        self._recent: Copies = []
         self.take()
 
     @torch.no_grad()
     def take(self) -> None:
-        """Copy what is there now; what is frozen does not change and is left out."""
-        copies = {id(original): copy for original, copy in self._kept}
-        kept = []
+        """Copy what is there now, and trust the copy before; what is frozen does not change and is left out."""
+        self._trusted, spare = self._recent, self._trusted
+        copies, self._recent = {id(original): copy for original, copy in spare}, []
         for original in (*self._buffers, *self._parameters(), *self._averages()):
             copy = copies.get(id(original))
-            kept.append((original, original.detach().clone() if copy is None else copy.copy_(original)))
-        self._kept = kept
+            kept = original.detach().clone() if copy is None else copy.copy_(original)
+            self._recent.append((original, kept))
 
     @torch.no_grad()
     def put_back(self) -> None:
-        """Overwrite all of it by the copies; averages that did not exist yet begin anew."""
-        known = {id(original) for original, _ in self._kept}
-        for original, copy in self._kept:
+        """Overwrite all of it by the copies that are trusted; averages that did not exist yet begin anew."""
+        self._recent, self._trusted = self._trusted or self._recent, []
+        for original, copy in self._recent:
             original.copy_(copy)
+        known = {id(original) for original, _ in self._recent}
         for average in self._averages():
             if id(average) not in known:
                 average.zero_()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from rl_lr.snapshots import Snapshot, copy_rows
+from rl_lr.snapshots import Snapshots, copy_rows
 
 
 def test_only_the_chosen_rows_are_copied() -> None:
@@ -31,12 +31,12 @@ def test_from_a_snapshot_a_run_takes_the_same_steps_again(kind: type[torch.optim
     )  # no memory of counts
     optimizer = kind(model.parameters(), lr=1e-2, **extra)  # type: ignore[call-arg]
     step(model, optimizer)
-    snapshot = Snapshot(optimizer)
+    snapshots = Snapshots(optimizer)
     step(model, optimizer)
     once = model.weight.detach().clone()
     for parameter in model.parameters():
         parameter.data.fill_(float("nan"))
-    snapshot.put_back()
+    snapshots.put_back()
     step(model, optimizer)
     torch.testing.assert_close(model.weight, once)
     assert kind is not torch.optim.SGD or torch.equal(model.weight, once)
@@ -45,9 +45,9 @@ def test_from_a_snapshot_a_run_takes_the_same_steps_again(kind: type[torch.optim
 def test_averages_that_did_not_exist_begin_anew_and_steps_keep_counting() -> None:
     model = nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(model.parameters())
-    snapshot = Snapshot(optimizer)
+    snapshots = Snapshots(optimizer)
     step(model, optimizer)
-    snapshot.put_back()
+    snapshots.put_back()
     state = optimizer.state[model.weight]
     assert state["exp_avg"].count_nonzero() == 0
     assert float(state["step"]) == 1.0
@@ -57,31 +57,49 @@ def test_parameters_that_came_later_are_left_as_they_are() -> None:
     model, late, thawed = nn.Linear(3, 2), nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
     thawed.requires_grad_(False)
     optimizer = torch.optim.SGD([*model.parameters(), thawed], 0.1)
-    snapshot = Snapshot(optimizer)
+    snapshots = Snapshots(optimizer)
     optimizer.add_param_group({"params": [late]})
     thawed.requires_grad_(True)
-    snapshot.put_back()
+    snapshots.put_back()
     assert late.tolist() == thawed.tolist() == [1.0, 1.0]
 
 
 def test_running_statistics_come_back_from_nan() -> None:
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
-    snapshot = Snapshot(torch.optim.SGD(model.parameters(), 0.1), model.buffers())
+    snapshots = Snapshots(torch.optim.SGD(model.parameters(), 0.1), model.buffers())
     model(torch.full((4, 3), float("nan")))
     assert not all(b.isfinite().all() for b in model.buffers())
-    snapshot.put_back()
+    snapshots.put_back()
     assert all(b.isfinite().all() for b in model.buffers())
 
 
-def test_a_second_snapshot_overwrites_the_first_in_place() -> None:
+def test_what_was_kept_last_is_not_trusted_before_the_next_is_kept() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    snapshots = Snapshots(torch.optim.SGD(model.parameters(), 0.1))
+
+    def value_is(value: float) -> None:
+        with torch.no_grad():
+            model.weight.fill_(value)
+
+    for value in (1.0, 2.0, 3.0):
+        value_is(value)
+        snapshots.take()
+    for _ in range(2):  # also when it falls again
+        value_is(9.0)
+        snapshots.put_back()
+        assert float(model.weight.detach()) == 2.0
+    value_is(4.0)
+    snapshots.take()
+    value_is(9.0)
+    snapshots.put_back()
+    assert float(model.weight.detach()) == 2.0
+
+
+def test_two_copies_serve_a_whole_run() -> None:
     model = nn.Linear(3, 2)
-    snapshot = Snapshot(torch.optim.SGD(model.parameters(), 0.1))
-    copies = [copy.data_ptr() for _, copy in snapshot._kept]
-    with torch.no_grad():
-        model.weight.fill_(5.0)
-    snapshot.take()
-    assert [copy.data_ptr() for _, copy in snapshot._kept] == copies
-    with torch.no_grad():
-        model.weight.fill_(7.0)
-    snapshot.put_back()
-    assert (model.weight == 5.0).all()
+    snapshots = Snapshots(torch.optim.SGD(model.parameters(), 0.1))
+    places = set()
+    for _ in range(10):
+        snapshots.take()
+        places |= {copy.data_ptr() for _, copy in snapshots._recent}
+    assert len(places) == 2 * len(list(model.parameters()))
