@@ -26,6 +26,7 @@ from rl_lr.tasks.families import quadratic
 FOUR = replace(TINY, iterations=4, validate_every=2)
 TRAIN = [sys.executable, "-c", "from rl_lr.cli import main; main()", "train"]
 WORDS = [
+    "--settings.members=1",
     "--settings.iterations=8",
     "--settings.groups=1",
     "--settings.group_size=8",
