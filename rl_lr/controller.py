@@ -32,9 +32,14 @@ _IN_A_ROW = 4  # consecutive steps measured in longer windows, which make one pa
 
 _SILENT = torch.finfo(torch.float64).max  # the alarm before a level is known: only infinity exceeds it
 
+LAW = 2
+"""Counts the changes of this module after which the same policy makes other runs."""
+
 FALLEN = 1.0
-"""A run has fallen if the mean loss of a window exceeds its starting level by this many times its size:
+"""A run has fallen if the mean loss of a window exceeds its starting level by this many times its scale:
 less than the guard's ratio, because a mean is steadier than one loss."""
+
+_SPREADS = 4.0  # the scale is at least as many standard deviations: a loss may start anywhere near zero
 
 _MOST_REWINDS = 5  # in a row: if the loss is still up there then, it is not the rate's doing
 
@@ -88,6 +93,8 @@ class Controller:
         self._judged = -1  # step at which rewind() looked last
         self._decided_offset = self.offset
         self._latest = torch.zeros_like(self.offset)  # loss
+        self._level = torch.full_like(self.offset, math.nan)  # where the loss began, and how large it was
+        self._scale = torch.full_like(self.offset, math.nan)
         self._alarm = torch.full_like(self.offset, _SILENT)
         self._signals = Signals(runs, width, device)
         self._decided = -1  # step of the latest decision
@@ -138,9 +145,10 @@ class Controller:
         """Before :meth:`signals`, and at the end: who must go back to where they were last healthy, and who is.
 
         A run has fallen if its loss is not finite now, or was on average since the last decision above
-        its starting level by :data:`FALLEN` times its size. What that window measured is forgotten, and the offset is what it was, less
-        one cut. Whoever holds the weights puts back those of the fallen, and keeps those of the healthy
-        for the next time. A run that is neither has just begun to fall, or not: the next decision tells.
+        its starting level by :data:`FALLEN` times its scale. What that window measured is forgotten, and
+        the offset is what it was, less one cut. Whoever holds the weights puts back those of the fallen,
+        and keeps those of the healthy for the next time. A run that is neither has just begun to fall, or
+        not: the next decision tells. One that has fallen five times in a row begins anew where it is.
 
         Returns:
             Fallen and healthy runs, ``[runs]`` bool each; asked twice at the same step, nobody is either.
@@ -149,11 +157,15 @@ class Controller:
             nobody = torch.zeros_like(self.offset, dtype=torch.bool)
             return nobody, nobody
         self._judged = self.step
-        high = self._threshold(FALLEN)
-        fallen = ~self._latest.isfinite() | (self._signals.window_loss > high)
+        high, mean = self._threshold(FALLEN), self._signals.window_loss
+        fallen = ~self._latest.isfinite() | (mean > high)
         if self.step >= self.total_steps:  # there is no next decision that could tell
             fallen |= self._latest > self._threshold(self.config.guard_ratio)
-        fallen &= (self._rewound < _MOST_REWINDS) & math.isfinite(self.config.guard_ratio)
+        fallen &= math.isfinite(self.config.guard_ratio)
+        anew = fallen & (self._rewound == _MOST_REWINDS) & mean.isfinite()
+        self._level = torch.where(anew, mean, self._level)
+        self._scale = torch.where(anew, torch.maximum(self._scale, mean.abs()), self._scale)
+        fallen &= self._rewound < _MOST_REWINDS
         healthy = ~(fallen | (self._latest > high))
         self._rewound = torch.where(fallen, self._rewound + 1, 0)
         self.rewinds = self.rewinds + fallen
@@ -199,14 +211,17 @@ class Controller:
 
     def _watch(self) -> None:
         """Set the alarm from the starting level; after a cut, not before the loss came down again."""
+        first, spread = self._signals.first_loss, self._signals.first_spread
+        scale = torch.maximum(first.abs(), _SPREADS * spread)
+        self._scale = torch.where(self._level.isnan(), scale, self._scale)
+        self._level = torch.where(self._level.isnan(), first, self._level)
         threshold = self._threshold(self.config.guard_ratio)
         calm = (self._alarm == _SILENT) | (self._signals.last_loss <= threshold)
         self._alarm = torch.where(calm & threshold.isfinite(), threshold, self._alarm)
 
     def _threshold(self, ratio: float) -> Tensor:
         """A loss above where the run began, ``[runs]``; NaN before the first window was read."""
-        level = self._signals.first_loss
-        return level + ratio * level.abs()
+        return self._level + ratio * self._scale
 
     def _plainly_healthy(self, loss: Tensor) -> bool:
         """Whether the guard need not look, told cheaply: on accelerators looking would cost a sync."""
@@ -260,6 +275,8 @@ class Controller:
             "judged": self._judged,
             "decided_offset": self._decided_offset.clone(),
             "latest": self._latest.clone(),
+            "level": self._level.clone(),
+            "scale": self._scale.clone(),
             "alarm": self._alarm.clone(),
             "signals": self._signals.state_dict(),
         }
@@ -282,5 +299,7 @@ class Controller:
         self._rewound = state["rewound"].to(device, copy=True)
         self._decided_offset = state["decided_offset"].to(device, copy=True)
         self._latest = state["latest"].to(device, copy=True)
+        self._level = state["level"].to(device, copy=True)
+        self._scale = state["scale"].to(device, copy=True)
         self._alarm = state["alarm"].to(device, copy=True)
         self._signals.load_state_dict(state["signals"])

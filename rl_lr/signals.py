@@ -114,6 +114,11 @@ class Signals:
         return self._history.first_loss
 
     @property
+    def first_spread(self) -> Tensor:
+        """Standard deviation of the losses of the first window, ``[runs]``; NaN before it was read."""
+        return self._history.first_spread
+
+    @property
     def last_loss(self) -> Tensor:
         """Mean loss of the window read last, ``[runs]``; NaN before the first."""
         return self._history.losses[:, 0]
@@ -217,6 +222,8 @@ class Signals:
         }
         history.losses = torch.cat((now[:, None], history.losses[:, :-1]), dim=1)
         history.first_loss, history.best_loss, history.loss_variance = first, best, error
+        spread = history.first_spread
+        history.first_spread = torch.where(spread.isnan(), variance.sqrt(), spread)
         return columns
 
     def _geometry(self) -> dict[str, Tensor | float]:

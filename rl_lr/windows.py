@@ -82,6 +82,8 @@ class History:
     """[runs, 5] float64: mean loss of the last windows, newest first."""
     first_loss: Tensor
     """[runs] float64: mean loss of the first window."""
+    first_spread: Tensor
+    """[runs] float64: standard deviation of the losses of the first window."""
     best_loss: Tensor
     """[runs] float64: lowest mean loss of a window."""
     loss_variance: Tensor
@@ -101,7 +103,16 @@ class History:
             return torch.full((runs, *shape), math.nan, dtype=torch.float64, device=device)
 
         displacement = torch.zeros(runs, width, device=device)
-        return cls(blank(5), blank(), blank(), blank(), blank(2), blank(averages), displacement)
+        return cls(
+            losses=blank(5),
+            first_loss=blank(),
+            first_spread=blank(),
+            best_loss=blank(),
+            loss_variance=blank(),
+            log_gradient=blank(2),
+            slow=blank(averages),
+            displacement=displacement,
+        )
 
 
 def copied(state: dict[str, Any], device: torch.device) -> dict[str, Any]:

@@ -173,6 +173,29 @@ def test_after_five_falls_in_a_row_the_loss_is_taken_as_it_is(loss: float) -> No
     assert fell == [True] * 5 + [False, True]
 
 
+def test_a_loss_that_rises_for_good_is_taken_as_the_new_level() -> None:
+    controller, fell = settled([1.0]), []
+    for _ in range(12):
+        for _ in range(60):
+            controller.record(torch.tensor([50.0]))
+        fell.append(bool(controller.rewind()[0]))
+        controller.signals()
+        controller.act(torch.zeros(1))
+    assert fell == [True] * 5 + [False] * 7
+
+
+def test_a_loss_that_swings_around_zero_neither_alarms_nor_falls() -> None:
+    controller = Controller(1, 1, 10_000)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2000):
+        if controller.due:
+            assert not controller.rewind()[0]
+            controller.signals()
+            controller.act(torch.zeros(1))
+        controller.record(1e-3 + 0.1 * torch.randn(1, generator=generator))
+    assert int(controller.guard_events) == 0
+
+
 def test_without_a_guard_nobody_falls() -> None:
     controller = Controller(1, 1, T, config=ControlConfig().unguarded)
     advance(controller, torch.tensor([math.nan]), 5)
