@@ -11,7 +11,7 @@ from torch import Tensor
 from rl_lr.compare.runs import LOOKS, Looks, Track, drawn, starts
 from rl_lr.compare.workloads import Workload
 from rl_lr.config import ControlConfig
-from rl_lr.controller import FALLEN
+from rl_lr.controller import LAW
 from rl_lr.rollout import Rollout, split
 from rl_lr.schedules import BaseSchedule
 from rl_lr.sketches import Granularity
@@ -51,9 +51,7 @@ class Controlled:
     def facts(self) -> list[Any]:
         """All that its runs depend on beside the workload."""
         facts = [self.name, self.identity, self.schedule, asdict(self.control), list(self.factors), LOOKS]
-        facts += (
-            [f"falls at {FALLEN}, to the last but one"] if math.isfinite(self.control.guard_ratio) else []
-        )
+        facts += [f"law {LAW}"] if math.isfinite(self.control.guard_ratio) else []  # schedules obey none
         return facts if self.granularity == "network" else [*facts, self.granularity]
 
     def run(self, workload: Workload) -> list[Track]:
