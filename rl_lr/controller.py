@@ -5,8 +5,8 @@
     lr(t) = base_lr · s(t) · exp(o_k)                     between decisions k and k + 1
     o_k   = clip(o_{k-1} + A · a_k, -B, B)                a_k ∈ [-1, 1], the policy's action
     o     ← max(o - log 10, -B)                           when the guard sees a loss explode
-    o     ← max(o_{k-1} - log 10, -B), and all else as it was at k - 1, for a run that at decision k
-            has not come back from it
+    o     ← max(o_{k-1} - log 10, -B), and the weights as they were at the last decision after which the
+            run was surely healthy, for a run that at decision k has not come back from it
 
 with s the base schedule (:mod:`rl_lr.schedules`), o in nats, A = ``config.step`` (inside the
 warm-up ``config.warmup_step``) and B = ``config.bound``. The policy sees :mod:`rl_lr.signals` and never a learning rate.
