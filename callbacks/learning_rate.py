@@ -1,41 +1,48 @@
-"""RLLearningRate: a Trainer's learning rate under the control of a learned policy."""
+"""RLLearningRate: a Trainer's learning rates under the control of a learned policy."""
 
-import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
-from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from torch import Tensor
-from torch.optim import Optimizer
 from typing_extensions import override
 
+from rl_lr.callbacks.checks import check_trainer
+from rl_lr.callbacks.choosing import Chosen, index_of, names
+from rl_lr.callbacks.horizon import horizon
+from rl_lr.callbacks.loggers import decision, log_at_once, rates
+from rl_lr.callbacks.losses import Losses
 from rl_lr.policy import Policy
 from rl_lr.scheduler import RLScheduler
 from rl_lr.schedules import BaseSchedule, check_schedule
-from rl_lr.signals import SIGNALS
 from rl_lr.sketches import Granularity, check_granularity
 from rl_lr.snapshots import OnDivergence, check_on_divergence
 
 
 class RLLearningRate(Callback):
-    """Sets the learning rate of the Trainer's optimizer by a learned policy.
+    """Sets the learning rates of the Trainer's optimizers by a learned policy.
 
     ::
 
         Trainer(callbacks=[RLLearningRate()])
 
     The rate that ``configure_optimizers`` gives is the base rate: it may be off by a factor of
-    about 100 either way. Each parameter group keeps its own; all are multiplied alike. Time is
-    counted in optimizer steps. Everything is logged under ``rl_lr/``: rate and base rate per
-    group, offset, action, every signal, guard events.
+    about 100 either way. Each parameter group keeps its own; all are multiplied alike. Several
+    optimizers are controlled each by itself. Time is counted in steps of the optimizer; in manual optimization
+    in batches in which it made one. Everything is logged under ``rl_lr/``, with several optimizers under
+    ``rl_lr/<name>/``: rate and base rate per group, offset, action, every signal, guard events.
 
     Args:
         policy: a name that ships with the package, a folder, or a :class:`rl_lr.Policy`.
-        total_steps: horizon in optimizer steps; None takes the Trainer's own estimate.
+        total_steps: horizon in steps of each optimizer; None takes what the Trainer's settings tell. If they
+            tell nothing, the rate is never annealed (:mod:`rl_lr.timetable`), which is warned of.
         base_schedule: the shape that the rate follows where the policy does nothing.
+        optimizers: those that are controlled, by number or by name (the class, the second of a kind with
+            ``-1``, as ``LearningRateMonitor`` has it); None for all.
+        monitor: for manual optimization: name of the metric, logged in every step, that is the loss of
+            the optimizers, or of each by number or name. None takes what ``training_step`` returns.
         on_conflict: ``"raise"`` refuses a module that brings its own learning-rate scheduler;
             ``"override"`` lets it run and ignores what it sets.
         on_error: ``"fallback"`` hands an ailing run back to its base schedule with one warning,
@@ -44,11 +51,11 @@ class RLLearningRate(Callback):
             its own signals. During the fit the optimizer then has a parameter group for each;
             checkpoints hold the groups of ``configure_optimizers``. Logged are then means.
         on_divergence: ``"restore"`` takes a run that has exploded back to where it was healthy, with a
-            tenth of the rate, for which two copies of the module and the optimizer's averages are kept;
+            tenth of the rate, for which two copies of the parameters and the optimizer's averages are kept;
             ``"cut"`` only lowers the rate.
 
     Attributes:
-        scheduler: the :class:`rl_lr.RLScheduler` of the fit under way, else None.
+        schedulers: during a fit, the :class:`rl_lr.RLScheduler` of each controlled optimizer by its number.
 
     Raises:
         PolicyFileError: at once, if the policy cannot be loaded.
@@ -61,6 +68,8 @@ class RLLearningRate(Callback):
         *,
         total_steps: int | None = None,
         base_schedule: BaseSchedule = "cosine",
+        optimizers: Chosen | Sequence[Chosen] | None = None,
+        monitor: str | Mapping[Chosen, str] | None = None,
         on_conflict: Literal["raise", "override"] = "raise",
         on_error: Literal["fallback", "raise"] = "fallback",
         granularity: Granularity = "network",
@@ -79,163 +88,171 @@ class RLLearningRate(Callback):
         check_on_divergence(on_divergence)
         self.policy = policy if isinstance(policy, Policy) else Policy.load(policy)
         self.total_steps, self.base_schedule = total_steps, base_schedule
-        self.on_conflict, self.on_error = on_conflict, on_error
+        self.optimizers = [optimizers] if isinstance(optimizers, (int, str)) else optimizers
+        self.monitor, self.on_conflict, self.on_error = monitor, on_conflict, on_error
         self.granularity, self.on_divergence = granularity, on_divergence
-        self.scheduler: RLScheduler | None = None
-        self._restored: dict[str, Any] | None = None
-        self._final: dict[str, Any] = {}  # state at the end of the latest fit
-        self._losses: list[Tensor] = []  # of the accumulation window under way
+        self.schedulers: dict[int, RLScheduler] = {}
+        self._names: dict[int, str] = {}
+        self._losses: Losses | None = None
+        self._fallbacks: dict[str, int] = {}  # by the kind of error
+        self._restored: dict[int, Any] = {}
+        self._final: dict[int, Any] = {}  # state at the end of the latest fit
+
+    @property
+    def scheduler(self) -> RLScheduler | None:
+        """The only scheduler of the fit under way; None before, after, and where there are several."""
+        return next(iter(self.schedulers.values())) if len(self.schedulers) == 1 else None
+
+    @property
+    @override
+    def state_key(self) -> str:
+        """Tells callbacks of different optimizers apart in a checkpoint."""
+        return self._generate_state_key(optimizers=self.optimizers)
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Bind to the optimizer: after restoring, so that base rates come from our own state."""
-        optimizer = self._single_optimizer(trainer)
-        self._check_conflict(trainer)
-        self.scheduler = RLScheduler(
-            optimizer,
-            self._horizon(trainer),
-            self.policy,
-            self.base_schedule,
-            granularity=self.granularity,
-            on_divergence=self.on_divergence,
-            buffers=pl_module.buffers(),
-        )
-        if self._restored is not None:
-            self.scheduler.load_state_dict(self._restored)
-            self._restored = None
-        elif trainer.global_step > 0:
+        """Bind to the optimizers: after restoring, so that base rates come from our own state."""
+        self._let_go()
+        check_trainer(trainer, self.on_conflict)
+        known = names(trainer.optimizers)
+        wanted = range(len(known)) if self.optimizers is None else self.optimizers
+        chosen = sorted({index_of(one, trainer.optimizers) for one in wanted})
+        self._names = {index: known[index] for index in chosen}
+        self._losses = Losses(trainer, chosen, self.monitor)
+        self._fallbacks = {}
+        total_steps = self._horizon(trainer)
+        try:
+            for index in chosen:
+                self.schedulers[index] = self._scheduler(trainer, index, total_steps)
+        except Exception:
+            self._let_go()
+            raise
+        if self._restored.keys() != self.schedulers.keys() and trainer.global_step > 0:
             rank_zero_warn(
-                "This fit resumes a checkpoint made without RLLearningRate: the base rates are the "
-                "optimizer's present ones, and the schedule starts anew."
+                "This fit resumes a checkpoint made without RLLearningRate, or for other optimizers: base rates "
+                "that it does not hold are the optimizer's present ones, and their schedule starts anew."
             )
-        self._losses = []
-        self._log(trainer, decision=self.scheduler.controller.step == 0)
+        self._restored = {}
+        for index, scheduler in self.schedulers.items():
+            self._log(trainer, index, decided=scheduler.controller.step == 0)
 
     @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Report the loss of the optimizer step, if this batch completed one."""
-        scheduler = self.scheduler
-        if scheduler is None:
+        """Report the loss of every optimizer that made a step in this batch."""
+        if self._losses is None:
             return
-        self._losses.append(_loss_of(outputs))
-        if not scheduler.stepped:
-            return
-        loss = self._losses[0] if len(self._losses) == 1 else torch.stack(self._losses).mean()
-        if trainer.accumulate_grad_batches > 1:  # by which Lightning divided it
-            loss = loss * trainer.accumulate_grad_batches
-        self._losses = []
-        if trainer.world_size > 1:  # every rank must decide on the same numbers
-            loss = trainer.strategy.reduce(loss, reduce_op="mean")
-        try:
-            scheduler.step(loss)
-        except Exception as error:
-            if self.on_error == "raise":
-                raise
-            scheduler.release()
-            rank_zero_warn(f"RLLearningRate hands over to the base schedule: {type(error).__name__}: {error}")
-        self._log(trainer, decision=scheduler.controller.just_decided)
+        self._losses.add(outputs)
+        for index, scheduler in self.schedulers.items():
+            if not scheduler.stepped:
+                continue
+            loss = self._losses.take(index)
+            self._or_fall_back(scheduler, lambda: scheduler.step(loss))  # noqa: B023  # called at once
+            self._log(trainer, index, decided=scheduler.controller.just_decided)
+
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say so if the horizon was reckoned with more steps than the optimizer makes."""
+        if self.total_steps is None and self._losses is not None:
+            self._losses.check_pace({index: one.controller.step for index, one in self.schedulers.items()})
 
     @override
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Give the optimizer's state the parameter groups that it can be loaded into before we come."""
-        if self.scheduler is not None and "optimizer_states" in checkpoint:
-            checkpoint["optimizer_states"] = [
-                self.scheduler.joined(state) for state in checkpoint["optimizer_states"]
-            ]
+        """Give the optimizers' states the parameter groups that they can be loaded into before we come."""
+        states = checkpoint.get("optimizer_states", [])
+        for index, scheduler in self.schedulers.items():
+            if index < len(states):
+                states[index] = scheduler.joined(states[index])
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let go of the optimizer, however the fit ended."""
-        if self.scheduler is not None:
-            self._final = self.scheduler.state_dict()
-            self.scheduler.detach()
-            self.scheduler = None
+        """Let go of the optimizers at the end of the fit."""
+        self._let_go()
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let go of the optimizers however the fit ended."""
+        self._let_go()
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """The scheduler's state as plain types and tensors; after a fit, that of its end."""
-        return self._final if self.scheduler is None else self.scheduler.state_dict()
+        """The schedulers' states as plain types and tensors; after a fit, those of its end."""
+        now = {index: one.state_dict() for index, one in self.schedulers.items()}
+        return {"optimizers": now or self._final} if now or self._final else {}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep it until the optimizer exists."""
-        self._restored = state_dict or None
+        """Keep it until the optimizers exist."""
+        self._restored = dict(state_dict.get("optimizers", {}))
 
-    def _single_optimizer(self, trainer: Trainer) -> Optimizer:
-        if len(trainer.optimizers) != 1:
-            raise MisconfigurationException(
-                f"RLLearningRate controls one optimizer, configure_optimizers returned {len(trainer.optimizers)}: "
-                f"use rl_lr.RLScheduler on each of them inside the module."
-            )
-        return trainer.optimizers[0]
-
-    def _check_conflict(self, trainer: Trainer) -> None:
-        if trainer.lr_scheduler_configs and self.on_conflict == "raise":
-            names = ", ".join(type(config.scheduler).__name__ for config in trainer.lr_scheduler_configs)
-            raise MisconfigurationException(
-                f"configure_optimizers returns a learning-rate scheduler ({names}) and RLLearningRate sets the "
-                f"rate as well: return the optimizer alone, or pass on_conflict='override' to ignore {names}."
-            )
-
-    def _horizon(self, trainer: Trainer) -> int:
-        if self.total_steps is not None:
-            return self.total_steps
-        estimate = trainer.estimated_stepping_batches
-        if not math.isfinite(estimate) or estimate < 1:
-            raise MisconfigurationException(
-                "The Trainer cannot tell how many optimizer steps this fit will make: set max_steps, or "
-                "max_epochs with data of known length, or pass RLLearningRate(total_steps=...)."
-            )
-        return int(estimate)
-
-    def _log(self, trainer: Trainer, decision: bool) -> None:
-        """Rates at the Trainer's logging interval; offset, action and signals at decisions."""
-        scheduler = self.scheduler
-        assert scheduler is not None
-        interval = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
-        if not decision and scheduler.controller.step % interval:
-            return
-        metrics: dict[str, float] = {}
-        for index, (rate, base) in enumerate(zip(scheduler.get_last_lr(), scheduler.base_lrs, strict=True)):
-            metrics[f"rl_lr/lr/group{index}"] = rate
-            metrics[f"rl_lr/base_lr/group{index}"] = base
-        if decision and scheduler.latest_signals is not None:
-            controller = scheduler.controller
-            metrics["rl_lr/offset"] = float(controller.offset.mean())
-            metrics["rl_lr/action"] = float(controller.last_action.mean())
-            metrics["rl_lr/guard_events"] = float(controller.guard_events[0])  # all feel the same loss
-            metrics["rl_lr/rewinds"] = float(controller.rewinds[0])
-            values = scheduler.latest_signals.mean(dim=0).tolist()
-            metrics |= {f"rl_lr/signal/{name}": value for name, value in zip(SIGNALS, values, strict=True)}
-        trainer.callback_metrics["rl_lr/lr"] = torch.tensor(scheduler.get_last_lr()[0])
-        for logger in trainer.loggers:
-            _log_at_once(logger, metrics, trainer.global_step)
-
-
-def _log_at_once(logger: Logger, metrics: dict[str, float], step: int) -> None:
-    """``logger.log_metrics``, for TensorBoard as one event: one per value took most of our time."""
-    if isinstance(logger, TensorBoardLogger) and not logger._prefix:
-        # Loaded by such a logger anyway; ranks that do not write have another experiment.
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from torch.utils.tensorboard import SummaryWriter
-
-        if isinstance(logger.experiment, SummaryWriter) and logger.experiment.file_writer:
-            values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
-            logger.experiment.file_writer.add_summary(Summary(value=values), step)
-            return
-    logger.log_metrics(metrics, step=step)
-
-
-def _loss_of(outputs: Any) -> Tensor:
-    loss = (
-        outputs if isinstance(outputs, Tensor) else outputs.get("loss") if isinstance(outputs, dict) else None
-    )
-    if not isinstance(loss, Tensor):
-        raise MisconfigurationException(
-            "RLLearningRate needs the training loss: return it from training_step, as a tensor or under 'loss'."
+    def _scheduler(self, trainer: Trainer, index: int, total_steps: int | None) -> RLScheduler:
+        """Of an optimizer, as it was saved if it was."""
+        scheduler = RLScheduler(
+            trainer.optimizers[index],
+            total_steps,
+            self.policy,
+            self.base_schedule,
+            granularity=self.granularity,
+            on_divergence=self.on_divergence,
+            buffers=trainer.lightning_module.buffers(),
+            agree=_mean_over_ranks(trainer),
         )
-    return loss.detach()
+        if index in self._restored:
+            try:
+                scheduler.load_state_dict(self._restored[index])
+            except Exception:
+                scheduler.detach()
+                raise
+        return scheduler
+
+    def _or_fall_back(self, scheduler: RLScheduler, call: Callable[[], None]) -> None:
+        """Hand an ailing run back to its base schedule."""
+        try:
+            call()
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            scheduler.release()
+            reason = type(error).__name__
+            self._fallbacks[reason] = self._fallbacks.get(reason, 0) + 1
+            rank_zero_warn(f"RLLearningRate hands over to the base schedule: {reason}: {error}")
+
+    def _let_go(self) -> None:
+        """Keep the state and detach."""
+        if self.schedulers:
+            self._final = {index: one.state_dict() for index, one in self.schedulers.items()}
+        for scheduler in self.schedulers.values():
+            scheduler.detach()
+        self.schedulers, self._losses = {}, None
+
+    def _horizon(self, trainer: Trainer) -> int | None:
+        total_steps = self.total_steps or horizon(trainer)
+        if total_steps is None:
+            rank_zero_warn(
+                "The Trainer cannot tell how many optimizer steps this fit will make, so RLLearningRate will not "
+                "anneal the rate: set max_steps, or max_epochs with data of known length, or pass total_steps=...."
+            )
+        return total_steps
+
+    def _log(self, trainer: Trainer, index: int, decided: bool) -> None:
+        """Rates at the Trainer's logging interval; offset, action and signals at decisions."""
+        scheduler = self.schedulers[index]
+        prefix = "rl_lr" if len(trainer.optimizers) == 1 else f"rl_lr/{self._names[index]}"
+        interval = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        if not decided and scheduler.controller.step % interval:
+            return
+        metrics = rates(scheduler, prefix) | (decision(scheduler, prefix) if decided else {})
+        metrics |= {f"rl_lr/fallbacks/{reason}": float(count) for reason, count in self._fallbacks.items()}
+        trainer.callback_metrics[f"{prefix}/lr"] = torch.tensor(scheduler.get_last_lr()[0])
+        for logger in trainer.loggers:
+            log_at_once(logger, metrics, trainer.global_step)
+
+
+def _mean_over_ranks(trainer: Trainer) -> Callable[[Tensor], Tensor] | None:
+    """What makes all ranks decide on the same numbers; None where there is one."""
+    if trainer.world_size == 1:
+        return None
+    return lambda value: torch.as_tensor(trainer.strategy.reduce(value.clone(), reduce_op="mean"))

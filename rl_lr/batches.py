@@ -16,6 +16,8 @@ _CHUNK = 64  # mini-batches drawn at once, so that the per-run generators cost l
 class Batches:
     """Mini-batches of many runs: row indices drawn from each run's own generator.
 
+    A batch of as many rows as there are is all of them, in their order.
+
     Args:
         task: whose rows are drawn.
         seeds: one per run; the same seed always draws the same rows.
@@ -30,8 +32,11 @@ class Batches:
 
     def draw(self) -> Tensor:
         """Indices of the next step's rows, ``[runs, batch]``."""
+        count = len(self._data[0])
+        if self._shape[1] == count:
+            every = torch.arange(count, device=self._data[0].device)
+            return every.expand(len(self._generators), count)
         if not self._drawn:
-            count = len(self._data[0])
             chunks = [torch.randint(count, self._shape, generator=g) for g in self._generators]
             self._drawn = list(torch.stack(chunks, dim=1).to(self._data[0].device).unbind())[::-1]
         return self._drawn.pop()

@@ -12,7 +12,6 @@ with s the base schedule (:mod:`rl_lr.schedules`), o in nats, A = ``config.step`
 warm-up ``config.warmup_step``) and B = ``config.bound``. The policy sees :mod:`rl_lr.signals` and never a learning rate.
 """
 
-import bisect
 import math
 from typing import Any
 
@@ -20,8 +19,9 @@ import torch
 from torch import Tensor
 
 from rl_lr.config import ControlConfig
-from rl_lr.schedules import BaseSchedule, base_schedule, check_schedule, decision_steps, warmup_steps
+from rl_lr.schedules import BaseSchedule
 from rl_lr.signals import Position, Signals
+from rl_lr.timetable import Timetable
 
 MEASURED_PER_WINDOW = 6
 """About this many pairs of steps are measured in a long window, so that long runs cost no more."""
@@ -61,7 +61,7 @@ class Controller:
     Args:
         runs: number of runs; where every tensor has its own rate, runs × tensors.
         width: coordinates in a sketch of gradient or weights.
-        total_steps: the horizon T, in optimizer steps.
+        total_steps: the horizon T, in optimizer steps; None if unknown (:mod:`rl_lr.timetable`).
         schedule: name of the base schedule.
         config: constants of the law, those the policy was trained with.
         device: where losses and sketches live.
@@ -71,19 +71,13 @@ class Controller:
         self,
         runs: int,
         width: int,
-        total_steps: int,
+        total_steps: int | None,
         schedule: BaseSchedule = "cosine",
         config: ControlConfig | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        if total_steps < 1:
-            raise ValueError(
-                f"total_steps is {total_steps}: give the number of optimizer steps of the run, at least 1."
-            )
-        check_schedule(schedule)
-        self.total_steps, self.schedule, self.width = total_steps, schedule, width
-        self.config = config or ControlConfig()
-        self.decisions = decision_steps(total_steps, self.config)
+        self.width, self.config = width, config or ControlConfig()
+        self.timetable = Timetable(total_steps, schedule, self.config)
         self.step = 0
         self.offset = torch.zeros(runs, dtype=torch.float64, device=device)
         self.last_action = torch.zeros_like(self.offset)
@@ -104,17 +98,22 @@ class Controller:
         """What multiplies every base rate at the coming step: s(t)·exp(o), ``[runs]`` float64."""
         if self._factor_of is not self.offset:  # it changes at decisions only, and at cuts
             self._factor_of, self._factor = self.offset, self.offset.exp()
-        return self._schedule(self.step) * self._factor
+        return self.schedule_value * self._factor
 
     @property
     def schedule_value(self) -> float:
         """s(t) of the coming step."""
-        return self._schedule(self.step)
+        return self.timetable.value(self.step)
+
+    @property
+    def over(self) -> bool:
+        """Whether the horizon is reached."""
+        return self.timetable.is_over(self.step)
 
     @property
     def due(self) -> bool:
         """Whether the policy must act before the coming step."""
-        return self._decided < self.step and self._is_decision(self.step)
+        return self._decided < self.step and self.timetable.is_decision(self.step)
 
     @property
     def just_decided(self) -> bool:
@@ -123,13 +122,13 @@ class Controller:
 
     @property
     def _warming_up(self) -> bool:
-        return self.step < warmup_steps(self.total_steps, self.config)
+        return self.step < self.timetable.warmup
 
     @property
     def measures(self) -> bool:
         """Whether the coming step's gradient and weights are wanted."""
-        start = self.decisions[self._window_index(self.step)]
-        every = self._measure_every(self.step)
+        start, end = self.timetable.window(self.step)
+        every = _measure_every(end - start)
         return every == 1 or (self.step - start) % every < _IN_A_ROW
 
     def record(self, loss: Tensor, grad: Tensor | None = None, weights: Tensor | None = None) -> None:
@@ -159,7 +158,7 @@ class Controller:
         self._judged = self.step
         high, mean = self._threshold(FALLEN), self._signals.window_loss
         fallen = ~self._latest.isfinite() | (mean > high)
-        if self.step >= self.total_steps:  # there is no next decision that could tell
+        if self.over:  # there is no next decision that could tell
             fallen |= self._latest > self._threshold(self.config.guard_ratio)
         fallen &= math.isfinite(self.config.guard_ratio)
         anew = fallen & (self._rewound == _MOST_REWINDS) & mean.isfinite()
@@ -179,14 +178,12 @@ class Controller:
 
     def signals(self) -> Tensor:
         """Close the window; what the policy sees now, ``[runs, NUM_SIGNALS]`` float32."""
-        t = self.step
-        upcoming = self._window_index(t) + 1
-        following = self.decisions[upcoming] if upcoming < len(self.decisions) else self.total_steps - 1
-        log_now = math.log(self._schedule(t))
+        t, (_, following) = self.step, self.timetable.window(self.step)
+        log_now = math.log(self.schedule_value)
         place = Position(
-            progress=t / self.total_steps,
+            progress=self.timetable.progress(t),
             log_schedule=log_now,
-            schedule_slope=math.log(self._schedule(following)) - log_now,
+            schedule_slope=math.log(self.timetable.value(following)) - log_now,
             in_warmup=self._warming_up,
             offset=self.offset / self.config.bound,
             last_action=self.last_action,
@@ -240,30 +237,11 @@ class Controller:
         grown = _REGROWTH * loss.abs()
         self._alarm = torch.where(exploded & loss.isfinite(), grown, self._alarm)
 
-    def _schedule(self, step: int) -> float:
-        return base_schedule(step, self.total_steps, self.schedule, self.config)
-
-    def _window_index(self, step: int) -> int:
-        return bisect.bisect_right(self.decisions, step) - 1
-
-    def _is_decision(self, step: int) -> bool:
-        return self.decisions[self._window_index(step)] == step
-
-    def _measure_every(self, step: int) -> int:
-        index = self._window_index(step)
-        end = self.decisions[index + 1] if index + 1 < len(self.decisions) else self.total_steps
-        length = end - self.decisions[index]
-        return (
-            1
-            if length <= _SHORT_WINDOW
-            else max(2 * _IN_A_ROW, math.ceil((_IN_A_ROW - 1) * length / MEASURED_PER_WINDOW))
-        )
-
     def state_dict(self) -> dict[str, Any]:
         """The whole state as plain types and tensors; fits ``torch.load(weights_only=True)``."""
         return {
-            "total_steps": self.total_steps,
-            "schedule": self.schedule,
+            "total_steps": self.timetable.total_steps,
+            "schedule": self.timetable.schedule,
             "width": self.width,
             "step": self.step,
             "decided": self._decided,
@@ -283,8 +261,9 @@ class Controller:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict`; horizon, schedule and network must be the same."""
-        for name in ("total_steps", "schedule", "width"):
-            mine = getattr(self, name)
+        timetable = self.timetable
+        present = {"total_steps": timetable.total_steps, "schedule": timetable.schedule, "width": self.width}
+        for name, mine in present.items():
             if state[name] != mine:
                 raise ValueError(
                     f"The saved run has {name}={state[name]!r}, this one {mine!r}: "
@@ -303,3 +282,10 @@ class Controller:
         self._scale = state["scale"].to(device, copy=True)
         self._alarm = state["alarm"].to(device, copy=True)
         self._signals.load_state_dict(state["signals"])
+
+
+def _measure_every(length: int) -> int:
+    """Steps from the beginning of one stretch of measured steps to the next, in a window of ``length`` steps."""
+    if length <= _SHORT_WINDOW:
+        return 1
+    return max(2 * _IN_A_ROW, math.ceil((_IN_A_ROW - 1) * length / MEASURED_PER_WINDOW))

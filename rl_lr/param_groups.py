@@ -27,24 +27,75 @@ def set_rate(group: Group, rate: float) -> None:
         group["lr"] = rate
 
 
-def split_groups(optimizer: Optimizer) -> list[int]:
-    """Exchange every group of an optimizer for one group per parameter, alike in all else.
+class GroupRates:
+    """The rates of an optimizer's parameter groups: what each began with, times a factor.
 
-    Returns:
-        How many parameters each group had, what :func:`join_groups` needs.
+    Each base rate is left in its group as ``initial_lr``, torch's own custom, so that a checkpoint of
+    the optimizer alone still tells what the rate was before it was scheduled.
+
+    Args:
+        optimizer: whose rates are set.
+        split: whether every parameter gets a group, and so a rate, of its own.
     """
-    counts = [len(group["params"]) for group in optimizer.param_groups]
-    optimizer.param_groups[:] = [
-        _copy(group) | {"params": [parameter]}
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    ]
-    return counts
 
+    def __init__(self, optimizer: Optimizer, split: bool) -> None:
+        self._optimizer, self._split = optimizer, split
+        self._counts = [len(group["params"]) for group in optimizer.param_groups] if split else []
+        if split:
+            optimizer.param_groups[:] = [
+                _copy(group) | {"params": [parameter]}
+                for group in optimizer.param_groups
+                for parameter in group["params"]
+            ]
+        self._bases: list[float] = []
+        self._read_bases()
 
-def join_groups(optimizer: Optimizer, counts: list[int]) -> None:
-    """Put groups together again as they were; groups added since stay as they are."""
-    optimizer.param_groups[:] = joined(optimizer.param_groups, counts)
+    @property
+    def bases(self) -> list[float]:
+        """Base rate of each group."""
+        self._read_bases()
+        return self._bases
+
+    def at(self, value: float, factors: list[float]) -> list[float]:
+        """Base rates times ``value`` times each group's factor.
+
+        One factor serves all groups. Where every parameter has one, groups added later have their
+        geometric mean.
+        """
+        bases = self.bases
+        if self._split and len(factors) < len(bases):
+            usual = math.prod(factor ** (1.0 / len(factors)) for factor in factors)
+            factors = factors + [usual] * (len(bases) - len(factors))
+        elif not self._split:
+            factors = factors * len(bases)
+        return [base * (value * factor) for base, factor in zip(bases, factors, strict=True)]
+
+    def write(self, rates: list[float]) -> None:
+        """Set the rate of every group."""
+        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
+            set_rate(group, rate)
+
+    def joined(self, groups: list[Group]) -> list[Group]:
+        """Groups of the optimizer's state as they were before they were split."""
+        return joined(groups, self._counts)
+
+    def put_back(self) -> None:
+        """Leave the optimizer with the base rates and the groups that it had; later groups stay."""
+        self.write(self.bases)
+        for group in self._optimizer.param_groups:
+            group.pop("initial_lr", None)
+        self._optimizer.param_groups[:] = self.joined(self._optimizer.param_groups)
+        self._counts = []
+
+    def _read_bases(self) -> None:
+        """A group added later brings its own, or shares the tensor that holds an earlier one's."""
+        groups = self._optimizer.param_groups
+        for index in range(len(self._bases), len(groups)):
+            rate = groups[index]["lr"]
+            shared = [k for k in range(index) if isinstance(rate, Tensor) and groups[k]["lr"] is rate]
+            base = self._bases[shared[0]] if shared else base_rate(groups[index])
+            self._bases.append(base)
+            groups[index]["initial_lr"] = base
 
 
 def joined(groups: list[Group], counts: list[int]) -> list[Group]:

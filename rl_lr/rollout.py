@@ -134,7 +134,7 @@ class Rollout:
     @property
     def done(self) -> bool:
         """Whether the horizon is reached."""
-        return self.controller.step >= self.draw.total_steps
+        return self.controller.over
 
     def signals(self) -> Tensor:
         """What the policy sees at the open decision, ``[rows, NUM_SIGNALS]``; call it once."""

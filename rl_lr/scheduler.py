@@ -1,8 +1,9 @@
 """RLScheduler: a controller bound to a torch optimizer by the optimizer's own step hooks."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -10,11 +11,14 @@ from torch.optim import Optimizer
 
 from rl_lr.config import ControlConfig
 from rl_lr.controller import Controller
-from rl_lr.param_groups import base_rate, join_groups, joined, set_rate, split_groups
+from rl_lr.param_groups import GroupRates, base_rate
 from rl_lr.policy import Policy
 from rl_lr.schedules import BaseSchedule
 from rl_lr.sketches import Granularity, Sketches, check_granularity
 from rl_lr.snapshots import OnDivergence, Snapshots, check_on_divergence
+from rl_lr.supported import check_optimizer, trainable
+
+_controlled: "WeakSet[Optimizer]" = WeakSet()  # two schedulers on one optimizer would fight over its rates
 
 
 class RLScheduler:
@@ -45,7 +49,8 @@ class RLScheduler:
 
     Args:
         optimizer: any torch optimizer whose update is proportional to ``lr``.
-        total_steps: horizon, in optimizer steps.
+        total_steps: horizon, in optimizer steps; None if nobody knows: then the rate is never annealed
+            (:mod:`rl_lr.timetable`).
         policy: a name that ships with the package, a folder, a :class:`Policy`, or None: then
             whoever holds the scheduler decides, by :meth:`signals` and :meth:`act` when
             :attr:`due` (this is how the environments drive it).
@@ -54,32 +59,41 @@ class RLScheduler:
         granularity: one rate for all, ``"network"``, or one for each parameter, ``"tensor"``.
         on_divergence: ``"restore"``, or ``"cut"``: only the rate is cut.
         buffers: what else goes back, ``model.buffers()``: running statistics do not recover from NaN.
+        agree: the mean of a tensor over all processes that train one network. Each may then give the loss
+            of its own data: all decide on the same numbers. None where there is one process.
 
     Raises:
         ValueError: for a horizon below 1, a base rate that is not a positive number, an unknown
-            base schedule, or an optimizer without trainable parameters.
+            base schedule, an optimizer that cannot be controlled (:mod:`rl_lr.supported`) or has a
+            scheduler of ours already.
         PolicyFileError: if the policy cannot be loaded.
     """
 
     def __init__(
         self,
         optimizer: Optimizer,
-        total_steps: int,
+        total_steps: int | None,
         policy: "str | Policy | None" = "default",
         base_schedule: BaseSchedule = "cosine",
         control: ControlConfig | None = None,
         granularity: Granularity = "network",
         on_divergence: OnDivergence = "restore",
         buffers: Iterable[Tensor] = (),
+        agree: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         check_granularity(granularity)
         check_on_divergence(on_divergence)
-        _check_optimizer(optimizer)
+        check_optimizer(optimizer)
+        if optimizer in _controlled:
+            raise ValueError(
+                "This optimizer has an RLScheduler already, and two would overwrite each other's rates: "
+                "call detach() on the first one before another is built."
+            )
         if policy is not None and not isinstance(policy, Policy):
             policy = Policy.load(policy)
         self.optimizer, self.policy = optimizer, policy
         for group in optimizer.param_groups:
-            base_rate(group)
+            base_rate(group)  # refuses it before anything is changed
         self.granularity = granularity
         parameters = self._measured()
         self._sketches = Sketches([p.numel() for p in parameters], granularity)
@@ -91,18 +105,17 @@ class RLScheduler:
             config=policy.control if policy else control,
             device=parameters[0].device,
         )
-        self._counts = split_groups(optimizer) if granularity == "tensor" else []
-        self.base_lrs: list[float] = []
-        self._bases()
+        self._rates = GroupRates(optimizer, split=granularity == "tensor")
         self._weights: Tensor | None = None  # sketch before the step under way
         self._gradient: Tensor | None = None
-        self._stepped = False
+        self._stepped, self._agree = False, agree
         self._factors: list[float] = []  # exp(o) of each row
         self._read: Tensor | None = None  # the controller's offset that they were read from
         self._hooks = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
         ]
+        _controlled.add(optimizer)
         self._latest_signals: Tensor | None = None
         self._snapshots = Snapshots(optimizer, buffers) if on_divergence == "restore" else None
         self._decide_if_due()
@@ -123,20 +136,25 @@ class RLScheduler:
         """What the policy saw at the latest decision, ``[rows, NUM_SIGNALS]``; None before the first."""
         return self._latest_signals
 
-    def step(self, loss: Tensor | float) -> None:
+    def step(self, loss: Tensor | float | None) -> None:
         """Take in one iteration: call it after ``optimizer.step()`` with that step's loss.
 
-        Does nothing if the optimizer made no step since the last call.
+        Does nothing if the optimizer made no step since the last call; a step without a loss, None, does
+        not count.
         """
         if not self._stepped:
             return
-        value = torch.as_tensor(loss)
-        if value.numel() != 1:
+        value = None if loss is None else torch.as_tensor(loss)
+        if value is not None and value.numel() != 1:
             raise ValueError(f"scheduler.step needs one scalar loss, got shape {tuple(value.shape)}.")
         self._stepped = False
+        value = value if self._agree is None else self._agreed(value)
+        if value is None:
+            self._weights = self._gradient = None
+            return
         self.controller.record(value.reshape(1).expand(self._sketches.rows), self._gradient, self._weights)
         self._weights = self._gradient = None
-        if self.controller.step == self.controller.total_steps:
+        if self.controller.step == self.controller.timetable.total_steps:
             self._rewind()
         self._decide_if_due()
         self._refresh()
@@ -144,7 +162,8 @@ class RLScheduler:
     def signals(self) -> Tensor:
         """Close the window; what the policy sees now, ``[1, NUM_SIGNALS]`` on the CPU, or a row per parameter."""
         self._rewind()
-        self._latest_signals = self.controller.signals().cpu()
+        seen = self.controller.signals()
+        self._latest_signals = (seen if self._agree is None else self._agree(seen)).cpu()
         return self._latest_signals
 
     def act(self, action: Tensor) -> None:
@@ -154,12 +173,16 @@ class RLScheduler:
 
     def get_last_lr(self) -> list[float]:
         """The rate of each parameter group at the coming step."""
-        bases, value = self._bases(), self.controller.schedule_value
-        return [base * (value * factor) for base, factor in zip(bases, self._spread(len(bases)), strict=True)]
+        return self._rates.at(self.controller.schedule_value, self._factors)
+
+    @property
+    def base_lrs(self) -> list[float]:
+        """Base rate of each parameter group; one added later brings its own."""
+        return self._rates.bases
 
     def joined(self, state: dict[str, Any]) -> dict[str, Any]:
         """A state of the optimizer, with its parameter groups as they were before the scheduler came."""
-        return state | {"param_groups": joined(state["param_groups"], self._counts)}
+        return state | {"param_groups": self._rates.joined(state["param_groups"])}
 
     def state_dict(self) -> dict[str, Any]:
         """State as plain types and tensors, safe for ``torch.load(weights_only=True)``."""
@@ -184,7 +207,7 @@ class RLScheduler:
                 f"build it with the saved groups before loading."
             )
         self.controller.load_state_dict(state["controller"])
-        self.base_lrs = [float(rate) for rate in state["base_lrs"]]
+        self._rates.bases[:] = [float(rate) for rate in state["base_lrs"]]
         if self._snapshots is not None:
             self._snapshots.restart()
         self._read_offsets()
@@ -202,11 +225,18 @@ class RLScheduler:
         """Let go of the optimizer: its hooks are removed, its base rates and parameter groups put back."""
         for hook in self._hooks:
             hook.remove()
-        for group, base in zip(self.optimizer.param_groups, self._bases(), strict=True):
-            set_rate(group, base)
-            group.pop("initial_lr", None)
-        join_groups(self.optimizer, self._counts)
-        self._counts = []
+        self._rates.put_back()
+        _controlled.discard(self.optimizer)
+
+    def _agreed(self, loss: Tensor | None) -> Tensor:
+        """Mean over the processes that have a loss; all take part, with one or without."""
+        device = self.controller.offset.device
+        assert self._agree is not None
+        own = torch.zeros(2, device=device)
+        if loss is not None:
+            own = torch.stack((loss.detach().to(own).reshape(()), torch.ones((), device=device)))
+        total, share = self._agree(own).unbind()
+        return total / share
 
     def _rewind(self) -> None:
         """Go back if the run has fallen; if it is healthy, remember where it is."""
@@ -238,33 +268,7 @@ class RLScheduler:
         self._factors = [math.exp(offset) for offset in self._read.tolist()]
 
     def _write(self) -> None:
-        for group, rate in zip(self.optimizer.param_groups, self.get_last_lr(), strict=True):
-            set_rate(group, rate)
-
-    def _spread(self, groups: int) -> list[float]:
-        """exp(o) of each parameter group; those without a row of their own have the others' geometric mean."""
-        factors = self._factors
-        if len(factors) == groups:
-            return factors
-        usual = factors[0] if len(factors) == 1 else math.prod(f ** (1.0 / len(factors)) for f in factors)
-        return (
-            [usual] * groups if self.granularity == "network" else factors + [usual] * (groups - len(factors))
-        )
-
-    def _bases(self) -> list[float]:
-        """Base rates; a group added later brings its own.
-
-        Each is left in its group as ``initial_lr``, torch's own custom, so that a checkpoint of
-        the optimizer alone still tells what the rate was before it was scheduled.
-        """
-        groups = self.optimizer.param_groups
-        for index in range(len(self.base_lrs), len(groups)):
-            rate = groups[index]["lr"]
-            shared = [k for k in range(index) if isinstance(rate, Tensor) and groups[k]["lr"] is rate]
-            base = self.base_lrs[shared[0]] if shared else base_rate(groups[index])
-            self.base_lrs.append(base)
-            groups[index]["initial_lr"] = base
-        return self.base_lrs
+        self._rates.write(self.get_last_lr())
 
     def _before_step(self, *_: object) -> None:
         self._write()
@@ -272,6 +276,9 @@ class RLScheduler:
             self._weights = self._sketch([p.detach() for p in self._measured()])
 
     def _after_step(self, *_: object) -> None:
+        if _skipped(self.optimizer):
+            self._weights = None
+            return
         self._stepped = True
         if self._weights is not None:
             self._gradient = self._sketch([_gradient(p) for p in self._measured()])
@@ -279,7 +286,7 @@ class RLScheduler:
     def _measured(self) -> list[Tensor]:
         """What is sketched; with a row for each parameter also what is frozen, which may change."""
         if self.granularity == "network":
-            return _trainable(self.optimizer)
+            return trainable(self.optimizer)
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _sketch(self, tensors: list[Tensor]) -> Tensor:
@@ -288,17 +295,15 @@ class RLScheduler:
         return self._sketches(dense, self.controller.offset.device)
 
 
-def _trainable(optimizer: Optimizer) -> list[Tensor]:
-    return [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+def _skipped(optimizer: Optimizer) -> bool:
+    """Whether a fused optimizer under a gradient scaler was called for a step that it did not make.
+
+    Others are not called at all. On accelerators looking would cost a synchronisation: there the step
+    counts, and its gradient, which is not finite, is left out of the signals.
+    """
+    overflow = getattr(optimizer, "found_inf", None)
+    return isinstance(overflow, Tensor) and overflow.device.type == "cpu" and bool(overflow)
 
 
 def _gradient(parameter: Tensor) -> Tensor:
     return parameter.new_zeros(()).expand(parameter.shape) if parameter.grad is None else parameter.grad
-
-
-def _check_optimizer(optimizer: Optimizer) -> None:
-    if not any(p.numel() for p in _trainable(optimizer)):
-        raise ValueError(
-            "The optimizer has no trainable parameters: pass it parameters with requires_grad=True "
-            "before the scheduler is built."
-        )

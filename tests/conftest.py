@@ -12,6 +12,7 @@ from hypothesis import settings
 from rl_lr.policy import Policy
 from rl_lr.signals import NUM_SIGNALS
 
+pytest_plugins = ["compatibility"]
 torch.set_num_threads(1)
 settings.register_profile("rl-lr", derandomize=True, database=None, deadline=None, max_examples=30)
 settings.load_profile("rl-lr")

@@ -80,13 +80,13 @@ def test_a_decision_is_due_once_at_each_step_of_the_grid() -> None:
             assert not controller.due
             assert not copy.due
         controller.record(torch.ones(1))
-    assert tuple(due) == controller.decisions
+    assert tuple(due) == controller.timetable.decisions
 
 
 @pytest.mark.parametrize("total_steps", [T, 3000, 100_000])
 def test_a_window_of_any_length_is_measured_in_a_few_steps(total_steps: int) -> None:
     controller, measured = Controller(1, 1, total_steps), []
-    for step in range(*controller.decisions[-2:]):
+    for step in range(*controller.timetable.decisions[-2:]):
         controller.step = step
         measured.append(controller.measures)
     assert measured[:4] == [True] * 4

@@ -1,5 +1,6 @@
 """The engine against plain torch, and the independence of stacked runs."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -151,3 +152,9 @@ def test_a_loss_that_is_not_scalar_is_refused_by_name() -> None:
         Engine(task, [0])
     with pytest.raises(ValueError, match="must be a scalar tensor, got float"):
         build_objective(TensorTask("f", OptimizerSpec(), 2, nn.Identity, (x,), lambda y, _: 1.0), 0)(x)  # type: ignore[arg-type,return-value]
+
+
+def test_a_batch_of_as_many_rows_as_there_are_is_all_of_them() -> None:
+    whole = Batches(replace(parabola(OptimizerSpec()), batch_size=4), [1, 2])
+    for _ in range(2):
+        assert torch.equal(whole.draw(), torch.arange(4).expand(2, -1))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from rl_lr.param_groups import join_groups, joined, split_groups
+from rl_lr.param_groups import GroupRates
 
 
 def optimizer(lr: float | torch.Tensor = 0.1) -> torch.optim.Optimizer:
@@ -22,7 +22,7 @@ def step(one: torch.optim.Optimizer) -> None:
 
 def test_each_parameter_gets_a_group_that_is_alike_in_all_else() -> None:
     apart = optimizer()
-    assert split_groups(apart) == [2, 1]
+    GroupRates(apart, split=True)
     assert [len(group["params"]) for group in apart.param_groups] == [1, 1, 1]
     assert [group["lr"] for group in apart.param_groups] == [0.1, 0.1, 0.3]
     assert [group["weight_decay"] for group in apart.param_groups] == [0.5, 0.5, 0.01]
@@ -30,11 +30,11 @@ def test_each_parameter_gets_a_group_that_is_alike_in_all_else() -> None:
 
 def test_split_groups_train_the_same_bits_and_come_together_as_they_were() -> None:
     whole, apart = optimizer(), optimizer()
-    counts = split_groups(apart)
+    rates = GroupRates(apart, split=True)
     for one in (whole, apart):
         step(one)
         step(one)
-    join_groups(apart, counts)
+    rates.put_back()
     assert [len(group["params"]) for group in apart.param_groups] == [2, 1]
     for ours, theirs in zip(whole.param_groups, apart.param_groups, strict=True):
         for a, b in zip(ours["params"], theirs["params"], strict=True):
@@ -43,26 +43,34 @@ def test_split_groups_train_the_same_bits_and_come_together_as_they_were() -> No
 
 def test_a_state_of_split_groups_loads_into_an_optimizer_that_never_was() -> None:
     apart, fresh = optimizer(), optimizer()
-    counts = split_groups(apart)
+    rates = GroupRates(apart, split=True)
     step(apart)
     state = apart.state_dict()
     with pytest.raises(ValueError, match="different number of parameter groups"):
         fresh.load_state_dict(state)
-    fresh.load_state_dict(state | {"param_groups": joined(state["param_groups"], counts)})
+    fresh.load_state_dict(state | {"param_groups": rates.joined(state["param_groups"])})
     steps = [fresh.state[p]["step"] for group in fresh.param_groups for p in group["params"]]
     assert [float(count) for count in steps] == [1.0] * 3
 
 
 def test_rates_that_are_tensors_are_not_shared() -> None:
     apart = optimizer(torch.tensor(0.1))
-    split_groups(apart)
+    GroupRates(apart, split=True)
     apart.param_groups[0]["lr"].fill_(0.7)
     assert float(apart.param_groups[1]["lr"]) == pytest.approx(0.1)
 
 
 def test_a_group_added_since_stays_as_it_is() -> None:
     apart = optimizer()
-    counts = split_groups(apart)
+    rates = GroupRates(apart, split=True)
     apart.add_param_group({"params": [nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))]})
-    join_groups(apart, counts)
+    rates.put_back()
     assert [len(group["params"]) for group in apart.param_groups] == [2, 1, 2]
+
+
+def test_one_factor_serves_all_groups_and_a_late_tensor_has_the_geometric_mean() -> None:
+    assert GroupRates(optimizer(), split=False).at(0.5, [4.0]) == pytest.approx([0.2, 0.6])
+    apart = optimizer()
+    rates = GroupRates(apart, split=True)
+    apart.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": 1.0})
+    assert rates.at(1.0, [1.0, 2.0, 4.0]) == pytest.approx([0.1, 0.2, 1.2, 2.0])

@@ -141,3 +141,13 @@ def test_resolve_takes_names_tasks_and_families_and_nothing_else() -> None:
         resolve("mnist")
     with pytest.raises(TypeError, match=r"got (Posix|Windows)Path"):
         resolve(Path())  # type: ignore[arg-type]
+
+
+def test_a_small_head_begins_near_zero_and_leaves_the_rest() -> None:
+    torch.manual_seed(0)
+    plain = mlp((3, 8, 2), torch.nn.Tanh)
+    torch.manual_seed(0)
+    quiet = Rescaled(mlp((3, 8, 2), torch.nn.Tanh), 0.0, head=0.01)
+    (first, _, last, _), (same, _, small, _) = plain.parameters(), quiet.parameters()
+    assert torch.equal(first, same)
+    assert torch.allclose(0.01 * last, small)

@@ -19,6 +19,8 @@ from rl_lr.tasks import networks
 from rl_lr.tasks.task import Family, Task
 from rl_lr.tasks.tensors import Criterion, TensorTask, cross_entropy, next_token, squared_error
 
+_FEW = 256  # rows that may be a batch
+
 
 def _log_uniform(rng: Generator, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(math.log(low), math.log(high))))
@@ -66,12 +68,13 @@ def _scaled(criterion: Criterion, scale: float) -> Criterion:
 
 
 def _rescaled(rng: Generator, factory: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
-    """Half of the time the network itself, else one with other scales or another initial gain."""
+    """Half of the time the network itself, else one with other scales, another initial gain, or a small head."""
     if rng.random() < 0.5:
         return factory
     log_scale, gain = float(rng.choice((0.0, 0.7))), _log_uniform(rng, 0.5, 2.0)
+    head = _log_uniform(rng, 1e-3, 1.0) if rng.random() < 0.5 else 1.0
     seed = _seed(rng)
-    return lambda: networks.Rescaled(factory(), log_scale, gain, seed)
+    return lambda: networks.Rescaled(factory(), log_scale, gain, head, seed)
 
 
 def _finish(
@@ -82,12 +85,19 @@ def _finish(
     criterion: Criterion,
     batch: tuple[int, int] = (8, 64),
 ) -> TensorTask:
-    """Draw what every family varies alike: optimizer, batch size, scale of loss and weights."""
+    """Draw what every family varies alike: optimizer, batch size, scale of loss and weights.
+
+    Where there are few rows, a batch is for some tasks all of them: nothing is random then.
+    """
+    count = len(tensors[0])
+    rows = min(_integer(rng, *batch), count)
+    if count <= _FEW and rng.random() < 0.4:
+        rows = count
     scale = _log_uniform(rng, 0.01, 100.0) if rng.random() < 0.3 else 1.0
     return TensorTask(
         name=name,
         optimizer=_optimizer(rng, scale),
-        batch_size=_integer(rng, *batch),
+        batch_size=rows,
         factory=_rescaled(rng, factory),
         tensors=tensors,
         criterion=criterion if scale == 1.0 else _scaled(criterion, scale),
@@ -263,12 +273,12 @@ class Bowl(nn.Module):
         Σ λᵢ h(wᵢ - zᵢ) / Σ λᵢ,   h(d) = ½ d²  or, with walls of steepness s,  (cosh(s d) - 1) / s²
 
     with λ the curvatures. At its bottom it is the same for every s; a step too far up a wall is thrown
-    far beyond the other one.
+    far beyond the other one. The weights begin at ``start`` times random numbers.
     """
 
-    def __init__(self, curvatures: Tensor, steepness: float) -> None:
+    def __init__(self, curvatures: Tensor, steepness: float, start: float = 1.0) -> None:
         super().__init__()
-        self.w, self.steepness = nn.Parameter(torch.randn(len(curvatures))), steepness
+        self.w, self.steepness = nn.Parameter(start * torch.randn(len(curvatures))), steepness
         self.register_buffer("curvatures", curvatures)
         self.curvatures: Tensor
 
@@ -280,11 +290,13 @@ class Bowl(nn.Module):
 
 
 def _bowl(rng: Generator, name: str, steepness: float) -> TensorTask:
-    """A bowl with a condition number of 1 to 10⁴ and noisy gradients."""
-    size = _integer(rng, 8, 64)
+    """A bowl with a condition number of 1 to 10⁴ and noisy gradients, or, with a single row, without noise."""
+    size, rows = _integer(rng, 1, 64), 1 if rng.random() < 0.3 else 1024
     curvatures = torch.logspace(0.0, -rng.uniform(0.0, 4.0), size)
-    z = _log_uniform(rng, 1e-3, 1.0) * normal(rng, 1024, size) + 2.0 * normal(rng, size)
-    return _finish(rng, name, partial(Bowl, curvatures, steepness), (z,), lambda loss, _: loss.mean())
+    start = _log_uniform(rng, 1e-3, 1.0) if rng.random() < 0.5 else 1.0
+    z = _log_uniform(rng, 1e-3, 1.0) * normal(rng, rows, size) + 2.0 * normal(rng, size)
+    factory = partial(Bowl, curvatures, steepness, start)
+    return _finish(rng, name, factory, (z,), lambda loss, _: loss.mean())
 
 
 def quadratic(rng: Generator) -> TensorTask:

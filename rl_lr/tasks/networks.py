@@ -245,16 +245,22 @@ class Rescaled(nn.Module):
         inner: the network.
         log_scale: standard deviation of the log-normal scales, in nats.
         gain: factor on the initial weights of every matrix; this does change the function.
+        head: another factor on those of the last one, which many begin near zero: then an update is
+            large beside the weights though the step is small.
         seed: of the scales, which belong to the task: all its runs share them.
     """
 
-    def __init__(self, inner: nn.Module, log_scale: float, gain: float = 1.0, seed: int = 0) -> None:
+    def __init__(
+        self, inner: nn.Module, log_scale: float, gain: float = 1.0, head: float = 1.0, seed: int = 0
+    ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
+        matrices = [parameter for parameter in inner.parameters() if parameter.dim() > 1]
         with torch.no_grad():
-            for parameter in inner.parameters():
-                if parameter.dim() > 1:
-                    parameter.mul_(gain)
+            for parameter in matrices:
+                parameter.mul_(gain)
+            for parameter in matrices[-1:]:
+                parameter.mul_(head)
         scaled = [(m, name) for m in inner.modules() for name, _ in m.named_parameters(recurse=False)]
         for module, name in scaled if log_scale else []:
             scale = math.exp(log_scale * torch.randn((), generator=generator).item())

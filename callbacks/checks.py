@@ -1,0 +1,37 @@
+"""What a Trainer may have that a learned rate cannot go with: refused, or warned of, before the first step."""
+
+from typing import TypeVar, cast
+
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import StochasticWeightAveraging
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
+
+Kind = TypeVar("Kind", bound=Callback)
+
+
+def check_trainer(trainer: Trainer, on_conflict: str) -> None:
+    """Refuse strategies and schedulers that would set rates as well; warn of what will be ignored."""
+    strategy = type(trainer.strategy).__name__
+    if strategy.startswith("DeepSpeed"):
+        raise MisconfigurationException(
+            f"RLLearningRate cannot control an optimizer under {strategy}, whose engine makes the steps itself: use "
+            f"another strategy, such as ddp or fsdp."
+        )
+    if trainer.lr_scheduler_configs and on_conflict == "raise":
+        listed = ", ".join(type(config.scheduler).__name__ for config in trainer.lr_scheduler_configs)
+        raise MisconfigurationException(
+            f"configure_optimizers returns a learning-rate scheduler ({listed}) and RLLearningRate sets the "
+            f"rate as well: return the optimizer alone, or pass on_conflict='override' to ignore {listed}."
+        )
+    if callbacks_of(trainer, StochasticWeightAveraging):
+        rank_zero_warn(
+            "StochasticWeightAveraging averages weights as it should, but its swa_lrs have no effect: "
+            "RLLearningRate sets the rate at every step."
+        )
+
+
+def callbacks_of(trainer: Trainer, kind: type[Kind]) -> list[Kind]:
+    """The Trainer's callbacks of a kind; by name, as ``lightning`` and ``pytorch_lightning`` have each its own class."""
+    present: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [cast("Kind", one) for one in present if type(one).__name__ == kind.__name__]

@@ -1,0 +1,96 @@
+"""The loss that belongs to each optimizer step of a fit."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from pytorch_lightning import Trainer
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
+from torch import Tensor
+
+from rl_lr.callbacks.choosing import Chosen, index_of, names
+
+_PACE = 0.9  # steps per batch below which a horizon that counted every batch is far off
+
+
+class Losses:
+    """Gathers the losses of batches until an optimizer steps, for each optimizer by itself.
+
+    Args:
+        trainer: of the fit.
+        indices: numbers of the controlled optimizers.
+        monitor: as :class:`rl_lr.callbacks.RLLearningRate` has it.
+    """
+
+    def __init__(
+        self, trainer: Trainer, indices: Sequence[int], monitor: "str | Mapping[Chosen, str] | None"
+    ) -> None:
+        self._trainer = trainer
+        self._automatic = trainer.lightning_module.automatic_optimization
+        if monitor is not None and self._automatic:
+            raise MisconfigurationException(
+                "RLLearningRate(monitor=...) is for manual optimization; in automatic optimization the loss is what "
+                "training_step returns: leave monitor out."
+            )
+        named = monitor if isinstance(monitor, Mapping) else {}
+        by_index = {index_of(choice, trainer.optimizers): metric for choice, metric in named.items()}
+        usual = monitor if isinstance(monitor, str) else None
+        self._metrics = {index: by_index.get(index, usual) for index in indices}
+        self._waiting: dict[int, list[Tensor]] = {index: [] for index in indices}
+        self._known: set[int] = set()  # optimizers whose loss was given at least once
+        self._batches = 0
+        self._warned = False
+
+    def add(self, outputs: Any) -> None:
+        """A batch came to its end; ``outputs`` is what Lightning has of ``training_step``."""
+        self._batches += 1
+        returned = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        for index, waiting in self._waiting.items():
+            metric = self._metrics[index]
+            loss = returned if metric is None else self._trainer.callback_metrics.get(metric)
+            if isinstance(loss, Tensor):
+                waiting.append(loss.detach())
+                self._known.add(index)
+
+    def take(self, index: int) -> Tensor | None:
+        """Mean loss of the batches since the optimizer stepped last; None if they had none.
+
+        Lightning divides the loss of accumulated batches by their number; that is undone.
+        """
+        waiting = self._waiting[index]
+        if not waiting:
+            self._check_given(index)
+            return None
+        loss = waiting[0] if len(waiting) == 1 else torch.stack(waiting).mean()
+        waiting.clear()
+        if self._automatic and self._trainer.accumulate_grad_batches > 1:
+            loss = loss * self._trainer.accumulate_grad_batches
+        return loss
+
+    def check_pace(self, steps: dict[int, int]) -> None:
+        """Warn once of an optimizer in manual optimization that steps in fewer batches than there are."""
+        if self._automatic or self._warned:
+            return
+        for index, made in steps.items():
+            if made < _PACE * self._batches:
+                self._warned = True
+                name = names(self._trainer.optimizers)[index]
+                rank_zero_warn(
+                    f"{name} made a step in {made} of {self._batches} batches, but RLLearningRate reckoned with one in "
+                    f"each, so its rate would not be annealed in time: pass total_steps, the steps it will make."
+                )
+
+    def _check_given(self, index: int) -> None:
+        """A loss may be missing now and then, in automatic optimization always; else never from the start."""
+        if self._automatic or index in self._known:
+            return
+        metric = self._metrics[index]
+        name = names(self._trainer.optimizers)[index]
+        cause = (
+            "training_step returns none" if metric is None else f"no metric {metric!r} is logged in the step"
+        )
+        raise MisconfigurationException(
+            f"RLLearningRate needs the training loss of {name}, and {cause}: return it from training_step, as a "
+            f"tensor or under 'loss', or log it there and name it by RLLearningRate(monitor=...)."
+        )

@@ -1,0 +1,79 @@
+"""Timetable: when a run is decided, and what the base schedule is in between.
+
+Where nobody knows how long a run will be (a time limit, data without length), the horizon is at any
+time taken to be twice the steps made so far: the base schedule stays constant after the warm-up,
+progress stays at one half, and decisions come at growing distances, as far apart as in a run of that
+length. Such a run is never annealed; whoever knows its length should say so.
+"""
+
+import bisect
+
+from rl_lr.config import ControlConfig
+from rl_lr.schedules import BaseSchedule, base_schedule, check_schedule, decision_steps, warmup_steps
+
+LEAST_HORIZON = 1000
+"""Steps that a run of unknown length is taken to have at its beginning; its warm-up is that of such a run."""
+
+_ENDLESS = 10**12  # steps; decisions are laid out up to here
+
+
+class Timetable:
+    """The plan of a run: decisions, warm-up and base schedule.
+
+    Attributes:
+        total_steps: the horizon T, in optimizer steps, or None.
+        schedule: name of the base schedule.
+        decisions: steps before which the policy acts.
+        warmup: steps of warm-up.
+
+    Args:
+        total_steps: the horizon T, in optimizer steps; None if unknown.
+        schedule: name of the base schedule; without a horizon it is constant, whatever its name.
+        config: constants of the law.
+    """
+
+    def __init__(self, total_steps: int | None, schedule: BaseSchedule, config: ControlConfig) -> None:
+        if total_steps is not None and total_steps < 1:
+            raise ValueError(
+                f"total_steps is {total_steps}: give the number of optimizer steps of the run, at least 1."
+            )
+        check_schedule(schedule)
+        self.total_steps, self.schedule, self._config = total_steps, schedule, config
+        self.decisions = _endless(config) if total_steps is None else decision_steps(total_steps, config)
+        self.warmup = warmup_steps(total_steps or LEAST_HORIZON, config)
+
+    def value(self, step: int) -> float:
+        """s(t), in (0, 1]."""
+        if self.total_steps is None:
+            return base_schedule(min(step, self.warmup), LEAST_HORIZON, "constant", self._config)
+        return base_schedule(step, self.total_steps, self.schedule, self._config)
+
+    def progress(self, step: int) -> float:
+        """t / T, in [0, 1]."""
+        return step / (self.total_steps or max(LEAST_HORIZON, 2 * step))
+
+    def is_over(self, step: int) -> bool:
+        """Whether the horizon is reached."""
+        return self.total_steps is not None and step >= self.total_steps
+
+    def is_decision(self, step: int) -> bool:
+        """Whether the policy acts before step ``step``."""
+        return self.window(step)[0] == step
+
+    def window(self, step: int) -> tuple[int, int]:
+        """The decision that ``step`` follows, and the next one, or the horizon."""
+        index = bisect.bisect_right(self.decisions, step)
+        last = self.total_steps or _ENDLESS
+        return self.decisions[index - 1], self.decisions[index] if index < len(self.decisions) else last
+
+
+def _endless(config: ControlConfig) -> tuple[int, ...]:
+    """Decisions as in a run of :data:`LEAST_HORIZON` steps up to its middle; then farther and farther apart.
+
+    In its middle a run of T steps is decided every (1 - warm-up) · T / decisions steps.
+    """
+    grid = [step for step in decision_steps(LEAST_HORIZON, config) if step <= LEAST_HORIZON // 2]
+    share = 2.0 * (1.0 - config.warmup_fraction) / config.decisions
+    while grid[-1] < _ENDLESS:
+        grid.append(grid[-1] + max(1, round(share * grid[-1])))
+    return tuple(grid)
