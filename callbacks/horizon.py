@@ -1,4 +1,4 @@
-"""How many optimizer steps a fit will make."""
+"""How many optimizer steps a fit has still to make."""
 
 import math
 
@@ -8,26 +8,33 @@ from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from rl_lr.callbacks.checks import callbacks_of
 
 
-def horizon(trainer: Trainer) -> int | None:
-    """Steps of each optimizer, from the Trainer's own settings; None if nothing there tells.
+def steps_left(trainer: Trainer) -> int | None:
+    """Steps of each optimizer until the end of a fit that starts or is resumed; None if its settings do not tell.
 
     In manual optimization a batch is taken to be a step of every optimizer, and ``max_steps``, which counts
     the steps of all of them, is shared evenly.
     """
-    sharing = 1 if trainer.lightning_module.automatic_optimization else len(trainer.optimizers)
-    limits = [math.inf if trainer.max_steps == -1 else trainer.max_steps // sharing]
-    if trainer.max_epochs not in (None, -1):
-        limits.append(_steps_of_epochs(trainer, trainer.max_epochs))
-    steps = min(limits)
-    return int(steps) if 1 <= steps < math.inf else None
+    limits = []
+    if trainer.max_steps != -1:
+        sharing = 1 if trainer.lightning_module.automatic_optimization else len(trainer.optimizers)
+        limits.append((trainer.max_steps - trainer.global_step) // sharing)
+    if trainer.max_epochs not in (None, -1) and math.isfinite(trainer.num_training_batches):
+        limits.append(_steps_of_epochs(trainer, int(trainer.num_training_batches), trainer.max_epochs))
+    return max(0, min(limits)) if limits else None
 
 
-def _steps_of_epochs(trainer: Trainer, epochs: int) -> float:
-    """Steps of so many epochs; infinite if the data has no length."""
-    batches = float(trainer.num_training_batches)
-    if not math.isfinite(batches):
-        return math.inf
+def _steps_of_epochs(trainer: Trainer, batches: int, epochs: int) -> int:
+    """Steps of the epochs to come, and of what is left of one that was interrupted."""
     planned = callbacks_of(trainer, GradientAccumulationScheduler)
-    if not planned:
-        return math.ceil(batches / trainer.accumulate_grad_batches) * epochs
-    return sum(math.ceil(batches / planned[0].get_accumulate_grad_batches(epoch)) for epoch in range(epochs))
+
+    def steps(epoch: int, batches: int) -> int:
+        accumulated = (
+            planned[0].get_accumulate_grad_batches(epoch) if planned else trainer.accumulate_grad_batches
+        )
+        return math.ceil(batches / accumulated)
+
+    begun, done = trainer.fit_loop.epoch_progress.current, 0
+    if begun.ready > begun.completed:
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    whole = sum(steps(epoch, batches) for epoch in range(trainer.current_epoch, epochs))
+    return whole - steps(trainer.current_epoch, done)

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from rl_lr.callbacks.checks import check_trainer
 from rl_lr.callbacks.choosing import Chosen, index_of, names
-from rl_lr.callbacks.horizon import horizon
+from rl_lr.callbacks.horizon import steps_left
 from rl_lr.callbacks.loggers import decision, log_at_once, rates
 from rl_lr.callbacks.losses import Losses
 from rl_lr.policy import Policy
@@ -120,10 +120,10 @@ class RLLearningRate(Callback):
         self._names = {index: known[index] for index in chosen}
         self._losses = Losses(trainer, chosen, self.monitor)
         self._fallbacks = {}
-        total_steps = self._horizon(trainer)
+        left = self._steps_left(trainer)
         try:
             for index in chosen:
-                self.schedulers[index] = self._scheduler(trainer, index, total_steps)
+                self.schedulers[index] = self._scheduler(trainer, index, left)
         except Exception:
             self._let_go()
             raise
@@ -188,11 +188,13 @@ class RLLearningRate(Callback):
         """Keep it until the optimizers exist."""
         self._restored = dict(state_dict.get("optimizers", {}))
 
-    def _scheduler(self, trainer: Trainer, index: int, total_steps: int | None) -> RLScheduler:
+    def _scheduler(self, trainer: Trainer, index: int, left: int | None) -> RLScheduler:
         """Of an optimizer, as it was saved if it was."""
+        saved = self._restored.get(index)
+        made = saved["controller"]["step"] if saved else 0
         scheduler = RLScheduler(
             trainer.optimizers[index],
-            total_steps,
+            self.total_steps or (None if left is None else max(1, made + left)),
             self.policy,
             self.base_schedule,
             granularity=self.granularity,
@@ -200,9 +202,9 @@ class RLLearningRate(Callback):
             buffers=trainer.lightning_module.buffers(),
             agree=_mean_over_ranks(trainer),
         )
-        if index in self._restored:
+        if saved:
             try:
-                scheduler.load_state_dict(self._restored[index])
+                scheduler.load_state_dict(saved)
             except Exception:
                 scheduler.detach()
                 raise
@@ -228,14 +230,14 @@ class RLLearningRate(Callback):
             scheduler.detach()
         self.schedulers, self._losses = {}, None
 
-    def _horizon(self, trainer: Trainer) -> int | None:
-        total_steps = self.total_steps or horizon(trainer)
-        if total_steps is None:
+    def _steps_left(self, trainer: Trainer) -> int | None:
+        left = steps_left(trainer)
+        if left is None and self.total_steps is None:
             rank_zero_warn(
                 "The Trainer cannot tell how many optimizer steps this fit will make, so RLLearningRate will not "
                 "anneal the rate: set max_steps, or max_epochs with data of known length, or pass total_steps=...."
             )
-        return total_steps
+        return left
 
     def _log(self, trainer: Trainer, index: int, decided: bool) -> None:
         """Rates at the Trainer's logging interval; offset, action and signals at decisions."""

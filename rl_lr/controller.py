@@ -13,6 +13,7 @@ warm-up ``config.warmup_step``) and B = ``config.bound``. The policy sees :mod:`
 """
 
 import math
+import warnings
 from typing import Any
 
 import torch
@@ -260,10 +261,12 @@ class Controller:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`; horizon, schedule and network must be the same."""
-        timetable = self.timetable
-        present = {"total_steps": timetable.total_steps, "schedule": timetable.schedule, "width": self.width}
-        for name, mine in present.items():
+        """Continue from :meth:`state_dict`; schedule and network must be the same.
+
+        Another horizon is taken over with a warning: the rate stays what it was, and what is left of the
+        run leads to the new end.
+        """
+        for name, mine in (("schedule", self.timetable.schedule), ("width", self.width)):
             if state[name] != mine:
                 raise ValueError(
                     f"The saved run has {name}={state[name]!r}, this one {mine!r}: "
@@ -282,6 +285,20 @@ class Controller:
         self._scale = state["scale"].to(device, copy=True)
         self._alarm = state["alarm"].to(device, copy=True)
         self._signals.load_state_dict(state["signals"])
+        if state["total_steps"] != self.timetable.total_steps:
+            self._change_horizon(state["total_steps"])
+
+    def _change_horizon(self, planned: int | None) -> None:
+        """Go on from where a run of ``planned`` steps was, at the rate that it had."""
+        before = Timetable(planned, self.timetable.schedule, self.config)
+        warnings.warn(
+            f"The saved run was planned for {planned or 'an unknown number of'} steps and has made {self.step}; "
+            f"it goes on towards {self.timetable.total_steps or 'an unknown number'}.",
+            stacklevel=4,
+        )
+        shift = math.log(before.value(self.step) / self.schedule_value)
+        self.offset = (self.offset + shift).clamp(-self.config.bound, self.config.bound)
+        self._decided_offset = (self._decided_offset + shift).clamp(-self.config.bound, self.config.bound)
 
 
 def _measure_every(length: int) -> int:

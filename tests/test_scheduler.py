@@ -172,7 +172,7 @@ def state(total_steps: int = T, groups: int = 1, width: int = 8) -> dict[str, An
     return RLScheduler(SGD(split, 0.7), total_steps, Policy.keep()).state_dict()
 
 
-@pytest.mark.parametrize("other", [{"total_steps": 99}, {"groups": 2}, {"width": 9}], ids=str)
+@pytest.mark.parametrize("other", [{"groups": 2}, {"width": 9}], ids=str)
 def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(other: dict[str, int]) -> None:
     (model, _, scheduler), (untouched, _, reference) = simple(), simple()
     train(model, scheduler, range(20))
