@@ -9,7 +9,7 @@ INSTALLED := .venv/.installed
 # More than one intra-op thread makes small networks many times slower.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test lint types bench install clean
+.PHONY: demo test compatibility lint types bench install clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -17,7 +17,12 @@ demo: $(INSTALLED)
 
 test: lint types
 	$(BIN)/pytest --doctest-modules --pyargs rl_lr
-	$(BIN)/pytest
+	$(BIN)/pytest --compatibility=.compatibility.md
+	diff docs/compatibility.md .compatibility.md
+
+# The table of what was tested with what, from the results of the tests.
+compatibility: $(INSTALLED)
+	$(BIN)/pytest -m compatibility --compatibility=docs/compatibility.md
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
@@ -42,5 +47,5 @@ $(BIN)/pip:
 
 # Caches and build leftovers only: what was installed, trained or measured stays.
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info .compatibility.md .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,7 +16,7 @@ from rl_lr.policy import Policy
 from rl_lr.schedules import BaseSchedule
 from rl_lr.sketches import Granularity, Sketches, check_granularity
 from rl_lr.snapshots import OnDivergence, Snapshots, check_on_divergence
-from rl_lr.supported import check_optimizer, trainable
+from rl_lr.supported import check_optimizer
 
 _controlled: "WeakSet[Optimizer]" = WeakSet()  # two schedulers on one optimizer would fight over its rates
 
@@ -96,7 +96,7 @@ class RLScheduler:
             base_rate(group)  # refuses it before anything is changed
         self.granularity = granularity
         parameters = self._measured()
-        self._sketches = Sketches([p.numel() for p in parameters], granularity)
+        self._sketches = Sketches([_shard(p).numel() for p in parameters], granularity)
         self.controller = Controller(
             runs=self._sketches.rows,
             width=self._sketches.width,
@@ -285,13 +285,17 @@ class RLScheduler:
 
     def _measured(self) -> list[Tensor]:
         """What is sketched; with a row for each parameter also what is frozen, which may change."""
-        if self.granularity == "network":
-            return trainable(self.optimizer)
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
+        frozen_too = self.granularity == "tensor"
+        return [
+            p
+            for group in self.optimizer.param_groups
+            for p in group["params"]
+            if p.requires_grad or frozen_too
+        ]
 
     def _sketch(self, tensors: list[Tensor]) -> Tensor:
         """``[rows, width]``, where the controller is."""
-        dense = [(t.to_dense() if t.is_sparse else t)[None] for t in tensors]
+        dense = [_shard(t.to_dense() if t.is_sparse else t)[None] for t in tensors]
         return self._sketches(dense, self.controller.offset.device)
 
 
@@ -307,3 +311,9 @@ def _skipped(optimizer: Optimizer) -> bool:
 
 def _gradient(parameter: Tensor) -> Tensor:
     return parameter.new_zeros(()).expand(parameter.shape) if parameter.grad is None else parameter.grad
+
+
+def _shard(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor that is spread over several (FSDP), else all of it."""
+    to_local = getattr(tensor, "to_local", None)  # of a DTensor, whose import would take seconds
+    return tensor if to_local is None else to_local()

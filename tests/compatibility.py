@@ -1,6 +1,6 @@
 """Writes ``docs/compatibility.md`` from the tests that are marked ``compatibility(area, what, verdict)``.
 
-``python -m pytest tests --compatibility docs/compatibility.md``: a row for every marked test that passed, in
+``pytest --compatibility=docs/compatibility.md``: a row for every marked test that passed, in
 the order of the files; a row whose test failed or was skipped says so. So the table claims nothing that no
 test has shown.
 """

@@ -53,6 +53,9 @@ def across(what: str, verdict: str) -> pytest.MarkDecorator:
         pytest.param("each tensor", marks=across("DDP, a rate for each tensor", "the same bits")),
         pytest.param("unused", marks=across("DDP, parameters unused on one rank", "the same bits")),
         pytest.param("by hand", marks=across("DDP, a loss missing on one rank", "the same bits")),
+        pytest.param(
+            "sharded", marks=across("FSDP 2 with RLScheduler(agree=...)", "the same decisions on shards")
+        ),
         pytest.param("exploding", marks=across("DDP, a run that explodes", "the same bits")),
     ],
 )
@@ -68,6 +71,10 @@ def test_two_ranks_train_from_a_rate_a_hundred_times_too_low(ranks: list[dict[st
     weight, bias = ranks[0]["plain"]["weights"].split([8, 1])
     trained.network.load_state_dict({"weight": weight.view(1, 8), "bias": bias})
     assert full_loss(trained) < 0.5
+
+
+def test_sharded_weights_train(ranks: list[dict[str, Any]]) -> None:
+    assert ranks[0]["sharded"]["fell to"] < 0.05
 
 
 @across("resume on another number of ranks, 2 → 1 → 2", "goes on; with total_steps to the same horizon")

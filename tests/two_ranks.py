@@ -7,15 +7,19 @@ Lightning starts the second rank by running this script again. Each rank leaves 
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from fits import ByHand, Module, rows, trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from rl_lr.callbacks import RLLearningRate
+from rl_lr.scheduler import RLScheduler
 
 warnings.filterwarnings("ignore")
 torch.set_num_threads(1)
@@ -56,6 +60,34 @@ def fit(
     return {"weights": weights, "rates": module.rates, "steps": run.global_step}
 
 
+def sharded() -> dict[str, Any]:
+    """By hand, with weights spread over both ranks (FSDP 2)."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
+    for part in (network[0], network[2], network):
+        fully_shard(part, mesh=init_device_mesh("cpu", (2,)))
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-4)
+
+    def mean(value: Tensor) -> Tensor:
+        value = value.clone()
+        torch.distributed.all_reduce(value)
+        return value / 2
+
+    scheduler, rates, losses = RLScheduler(optimizer, 400, agree=mean), [], []
+    x, y = rows().dataset[:]
+    mine = slice(torch.distributed.get_rank(), None, 2)
+    for _ in range(400):
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(network(x[mine]), y[mine])
+        loss.backward()
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step(loss)
+        losses.append(float(loss.detach()))
+    weights = torch.cat([cast("DTensor", p).full_tensor().detach().flatten() for p in network.parameters()])
+    return {"weights": weights, "rates": rates, "fell to": losses[-1] / losses[0]}
+
+
 def main(folder: Path, resume: str | None) -> None:
     """Every fit, or one that goes on from a checkpoint."""
     if resume is None:
@@ -65,6 +97,7 @@ def main(folder: Path, resume: str | None) -> None:
             "unused": fit(Unused(), RLLearningRate()),
             "by hand": fit(LocalLoss(), RLLearningRate()),
             "exploding": fit(Module(lr=100.0), RLLearningRate()),
+            "sharded": sharded(),
         }
     else:
         results = {"resumed": fit(Module(lr=1e-4), RLLearningRate(total_steps=120), 5, resume=resume)}
