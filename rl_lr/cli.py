@@ -1,4 +1,4 @@
-"""The command line: ``rl-lr train``, ``compare``, ``demo`` and ``bench``."""
+"""The command line: ``rl-lr train``, ``compare``, ``demo``, ``bench`` and ``convert``."""
 
 import signal
 import sys
@@ -133,16 +133,31 @@ def compare_command(
     run_compare(out, Policy.load(policy), suite, jobs, rivals, page)
 
 
-def bench_command(out: Path = Path("bench.json"), repetitions: int = 20) -> None:
+def convert_command(model: Path, out: Path, trust: bool = False) -> None:
+    """Export a PPO model of stable-baselines3, a zip file, as a policy folder.
+
+    Args:
+        model: The zip file that PPO.save wrote.
+        out: Folder for the policy.
+        trust: Whether the file may run code, which opening it can do: only if you made it, or know who did.
+    """
+    from rl_lr.agents.convert import convert
+
+    folder = convert(model, out, trust)
+    Console().print(f"Policy: {folder}", highlight=False, soft_wrap=True)
+
+
+def bench_command(out: Path = Path("bench.json"), repetitions: int = 20, soak: bool = False) -> None:
     """Measure engine and callback as ratios within this one run.
 
     Args:
         out: File for the figures, as JSON.
         repetitions: Pairs of measurements behind each ratio.
+        soak: Instead, whether time and memory stay flat over a fit of 100 000 steps.
     """
     from rl_lr.bench import run_bench
 
-    run_bench(out, repetitions)
+    run_bench(out, repetitions, soak)
 
 
 def main() -> None:
@@ -154,6 +169,7 @@ def main() -> None:
         "compare": compare_command,
         "demo": demo_command,
         "bench": bench_command,
+        "convert": convert_command,
     }
     try:
         auto_cli(commands, as_positional=False)

@@ -24,13 +24,6 @@ from rl_lr.schedules import BaseSchedule
 from rl_lr.signals import Position, Signals
 from rl_lr.timetable import Timetable
 
-MEASURED_PER_WINDOW = 6
-"""About this many pairs of steps are measured in a long window, so that long runs cost no more."""
-
-_SHORT_WINDOW = 5  # steps up to which every one is measured
-
-_IN_A_ROW = 4  # consecutive steps measured in longer windows, which make one pair less
-
 _SILENT = torch.finfo(torch.float64).max  # the alarm before a level is known: only infinity exceeds it
 
 LAW = 2
@@ -128,9 +121,7 @@ class Controller:
     @property
     def measures(self) -> bool:
         """Whether the coming step's gradient and weights are wanted."""
-        start, end = self.timetable.window(self.step)
-        every = _measure_every(end - start)
-        return every == 1 or (self.step - start) % every < _IN_A_ROW
+        return self.timetable.is_measured(self.step)
 
     def record(self, loss: Tensor, grad: Tensor | None = None, weights: Tensor | None = None) -> None:
         """Take in the step just made: :meth:`rl_lr.signals.Signals.record`, then the guard."""
@@ -299,10 +290,3 @@ class Controller:
         shift = math.log(before.value(self.step) / self.schedule_value)
         self.offset = (self.offset + shift).clamp(-self.config.bound, self.config.bound)
         self._decided_offset = (self._decided_offset + shift).clamp(-self.config.bound, self.config.bound)
-
-
-def _measure_every(length: int) -> int:
-    """Steps from the beginning of one stretch of measured steps to the next, in a window of ``length`` steps."""
-    if length <= _SHORT_WINDOW:
-        return 1
-    return max(2 * _IN_A_ROW, math.ceil((_IN_A_ROW - 1) * length / MEASURED_PER_WINDOW))

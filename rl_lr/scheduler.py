@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from rl_lr.config import ControlConfig
 from rl_lr.controller import Controller
+from rl_lr.optimizer_step import gradient, shard, skipped
 from rl_lr.param_groups import GroupRates, base_rate
 from rl_lr.policy import Policy
 from rl_lr.schedules import BaseSchedule
@@ -96,7 +97,7 @@ class RLScheduler:
             base_rate(group)  # refuses it before anything is changed
         self.granularity = granularity
         parameters = self._measured()
-        self._sketches = Sketches([_shard(p).numel() for p in parameters], granularity)
+        self._sketches = Sketches([shard(p).numel() for p in parameters], granularity)
         self.controller = Controller(
             runs=self._sketches.rows,
             width=self._sketches.width,
@@ -276,12 +277,12 @@ class RLScheduler:
             self._weights = self._sketch([p.detach() for p in self._measured()])
 
     def _after_step(self, *_: object) -> None:
-        if _skipped(self.optimizer):
+        if skipped(self.optimizer):
             self._weights = None
             return
         self._stepped = True
         if self._weights is not None:
-            self._gradient = self._sketch([_gradient(p) for p in self._measured()])
+            self._gradient = self._sketch([gradient(p) for p in self._measured()])
 
     def _measured(self) -> list[Tensor]:
         """What is sketched; with a row for each parameter also what is frozen, which may change."""
@@ -295,25 +296,5 @@ class RLScheduler:
 
     def _sketch(self, tensors: list[Tensor]) -> Tensor:
         """``[rows, width]``, where the controller is."""
-        dense = [_shard(t.to_dense() if t.is_sparse else t)[None] for t in tensors]
+        dense = [shard(t.to_dense() if t.is_sparse else t)[None] for t in tensors]
         return self._sketches(dense, self.controller.offset.device)
-
-
-def _skipped(optimizer: Optimizer) -> bool:
-    """Whether a fused optimizer under a gradient scaler was called for a step that it did not make.
-
-    Others are not called at all. On accelerators looking would cost a synchronisation: there the step
-    counts, and its gradient, which is not finite, is left out of the signals.
-    """
-    overflow = getattr(optimizer, "found_inf", None)
-    return isinstance(overflow, Tensor) and overflow.device.type == "cpu" and bool(overflow)
-
-
-def _gradient(parameter: Tensor) -> Tensor:
-    return parameter.new_zeros(()).expand(parameter.shape) if parameter.grad is None else parameter.grad
-
-
-def _shard(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor that is spread over several (FSDP), else all of it."""
-    to_local = getattr(tensor, "to_local", None)  # of a DTensor, whose import would take seconds
-    return tensor if to_local is None else to_local()

@@ -7,12 +7,20 @@ length. Such a run is never annealed; whoever knows its length should say so.
 """
 
 import bisect
+import math
 
 from rl_lr.config import ControlConfig
 from rl_lr.schedules import BaseSchedule, base_schedule, check_schedule, decision_steps, warmup_steps
 
 LEAST_HORIZON = 1000
 """Steps that a run of unknown length is taken to have at its beginning; its warm-up is that of such a run."""
+
+MEASURED_PER_WINDOW = 6
+"""About this many pairs of steps are measured in a long window, so that long runs cost no more."""
+
+_SHORT_WINDOW = 5  # steps up to which every one is measured
+
+_IN_A_ROW = 4  # consecutive steps measured in longer windows, which make one pair less
 
 _ENDLESS = 10**12  # steps; decisions are laid out up to here
 
@@ -59,6 +67,15 @@ class Timetable:
     def is_decision(self, step: int) -> bool:
         """Whether the policy acts before step ``step``."""
         return self.window(step)[0] == step
+
+    def is_measured(self, step: int) -> bool:
+        """Whether the gradient and weights of a step are wanted: in long windows of a few in a row, now and then."""
+        start, end = self.window(step)
+        length = end - start
+        if length <= _SHORT_WINDOW:
+            return True
+        every = max(2 * _IN_A_ROW, math.ceil((_IN_A_ROW - 1) * length / MEASURED_PER_WINDOW))
+        return (step - start) % every < _IN_A_ROW
 
     def window(self, step: int) -> tuple[int, int]:
         """The decision that ``step`` follows, and the next one, or the horizon."""

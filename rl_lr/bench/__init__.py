@@ -8,22 +8,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from rl_lr.bench.callback import callback_against_monitor, scheduler_memory
+from rl_lr.bench.callback import callback_against_monitor, callback_against_none, scheduler_memory
 from rl_lr.bench.engine import engine_figures
 from rl_lr.bench.ratios import Ratio
+from rl_lr.bench.soak import long_fit
 from rl_lr.bench.workers import two_processes
 
 
-def run_bench(out: Path, repetitions: int) -> list[Ratio]:
-    """Measure everything, print the table, write JSON to ``out``."""
+def run_bench(out: Path, repetitions: int, soak: bool = False) -> list[Ratio]:
+    """Measure everything, or only a fit of 100 000 steps, print the table, write JSON to ``out``."""
     if repetitions < 2:
         raise ValueError(f"repetitions is {repetitions}: a spread needs at least 2.")
-    results = [
-        *engine_figures(repetitions),
-        *two_processes(max(2, repetitions // 4)),
-        callback_against_monitor(repetitions),
-        *scheduler_memory(),
-    ]
+    results = long_fit() if soak else _short(repetitions)
     Console().print(_table(results))
     machine = {
         "processor": platform.machine(),
@@ -32,6 +28,16 @@ def run_bench(out: Path, repetitions: int) -> list[Ratio]:
     }
     out.write_text(json.dumps({"machine": machine, "ratios": [vars(ratio) for ratio in results]}, indent=2))
     return results
+
+
+def _short(repetitions: int) -> list[Ratio]:
+    return [
+        *engine_figures(repetitions),
+        *two_processes(max(2, repetitions // 4)),
+        callback_against_monitor(repetitions),
+        *callback_against_none(repetitions),
+        *scheduler_memory(),
+    ]
 
 
 def _table(results: list[Ratio]) -> Table:
