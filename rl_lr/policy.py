@@ -89,6 +89,19 @@ class Policy:
         control = _parse_control(config["control"], folder)
         return cls(layers, control, config["provenance"], str(source), choices)
 
+    @classmethod
+    def from_pretrained(cls, source: "str | os.PathLike[str]", revision: str | None = None) -> "Policy":
+        """Load a policy from a folder or from the Hugging Face Hub: :func:`rl_lr.hub.from_pretrained`."""
+        from rl_lr.hub import from_pretrained
+
+        return from_pretrained(source, revision)
+
+    def push_to_hub(self, repository: str, private: bool = False) -> str:
+        """Upload it to the Hugging Face Hub: :func:`rl_lr.hub.push_to_hub`."""
+        from rl_lr.hub import push_to_hub
+
+        return push_to_hub(self, repository, private)
+
     @property
     def sha256(self) -> str:
         """Checksum over configuration and weights, hexadecimal."""
