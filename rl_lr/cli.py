@@ -31,7 +31,8 @@ def train_command(
 
     Args:
         out: Folder for the policy, its model card, checkpoints and TensorBoard curves.
-        task: Names of tasks on real data to train on; left out, the built-in families.
+        task: Tasks to train on: names of tasks on real data or of installed packages, or package.module:name of your
+            own; left out, the built-in families.
         agent: What learns: PPO, which takes any action, or DQN, which chooses among a few.
         settings: Sizes, seeds, and the agents' settings.
         resume: Folder of the training to go on with, instead of out; its tasks and settings stay.

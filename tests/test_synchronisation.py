@@ -7,7 +7,9 @@ from torch import nn
 from rl_lr.scheduler import RLScheduler
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, whose sync debug mode it uses")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a CUDA device, whose sync debug mode it uses"
+)
 def test_between_decisions_nothing_waits_for_the_device() -> None:
     network = nn.Linear(64, 64, device="cuda")
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rl_lr.tasks.named import named
 from rl_lr.tasks.real import REAL, real_task
 from rl_lr.tasks.task import Family, Task
 from rl_lr.tasks.tensors import TensorTask
@@ -38,14 +39,14 @@ def name_of(task: "str | Task | Family") -> str:
 
 
 def resolve(task: "str | Task | Family") -> Family:
-    """Turn what a person names into a family: a name, a task (always itself) or a family.
+    """Turn what a person names into a family: a name (:func:`rl_lr.tasks.named.named`), a task or a family.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for a name that means no task.
         TypeError: for an object that is neither a task nor a function.
     """
     if isinstance(task, str):
-        return Always(real_task(task))
+        return resolve(named(task))
     if isinstance(task, Task):
         return Always(task)
     if callable(task):
