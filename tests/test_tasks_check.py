@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import rl_lr
 from rl_lr.optimizers import OptimizerSpec
 from rl_lr.tasks import REAL, resolve
-from rl_lr.tasks.check import check_deterministic
+from rl_lr.tasks.check import check, check_deterministic
 from rl_lr.tasks.families import TRAINING
 
 
@@ -80,3 +80,67 @@ def test_a_task_that_is_not_deterministic_is_refused_with_what_differs(
     with pytest.raises(ValueError, match=rf"Task 'regression' is not deterministic: {reason}"):
         rl_lr.train(tmp_path / "out", [task])
     assert not (tmp_path / "out").exists()
+
+
+class Matrix(Regression):
+    def loss(self, model: nn.Module, x: Tensor) -> Tensor:
+        loss: Tensor = (model(x) - x.sum(dim=1, keepdim=True)).square()
+        return loss
+
+
+class Unused(Regression):
+    def model(self) -> nn.Module:
+        network = super().model()
+        network.register_parameter("spare", nn.Parameter(torch.ones(2)))
+        return network
+
+
+class Constant(Regression):
+    def loss(self, model: nn.Module, x: Tensor) -> Tensor:
+        return super().loss(model, x).detach()
+
+
+class Empty(Regression):
+    def data(self) -> tuple[Tensor, ...]:
+        return (torch.zeros(0, 3),)
+
+
+class Uneven(Regression):
+    def data(self) -> tuple[Tensor, ...]:
+        return torch.zeros(3, 3), torch.zeros(4)
+
+
+class NoBatch(Regression):
+    batch_size = 0
+
+
+class Unstackable(Regression):
+    def loss(self, model: nn.Module, x: Tensor) -> Tensor:
+        loss = super().loss(model, x)
+        return loss if loss.item() >= 0 else -loss
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        (Matrix(), "must be a scalar tensor"),
+        (Unused(), "get no gradient: spare; use them"),
+        (Constant(), "without detach"),
+        (UndefinedLoss(), "is nan at the initial weights"),
+        (Empty(), r"tensors of \[0\] rows"),
+        (Uneven(), r"tensors of \[3, 4\] rows"),
+        (NoBatch(), "batch_size 0"),
+        (OtherRows(), "is not deterministic"),
+        ("no.such:task", "cannot be imported"),
+    ],
+    ids=str,
+)
+def test_the_contract_says_in_plain_words_what_is_wrong(task: object, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        check(task)  # type: ignore[arg-type]
+
+
+def test_the_contract_says_what_it_costs_that_runs_cannot_be_stacked() -> None:
+    check(Regression())  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="cannot be stacked .* take about 2 times as long as one"):
+        check(Unstackable())  # type: ignore[arg-type]

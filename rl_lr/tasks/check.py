@@ -4,8 +4,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_lr.engine import Objective, build_objective
+from rl_lr.engine import Engine, Objective, build_objective
+from rl_lr.tasks import resolve
 from rl_lr.tasks.task import Family, Task
+
+
+def check(task: "str | Task | Family") -> None:
+    """The contract of a task, for a test suite of your own::
+
+        def test_my_task_keeps_its_promises():
+            rl_lr.tasks.check.check(MyTask())
+
+    Warns if its runs cannot be stacked, and says what that costs.
+
+    Args:
+        task: a task, the name or path of one, or a family, of which one is drawn.
+
+    Raises:
+        ValueError: in plain words, the first promise that is broken: rows in tensors of one length, a scalar
+            and finite loss, a gradient for every parameter, and the same of everything under the same seed.
+    """
+    family = resolve(task)
+    drawn = family(np.random.default_rng(0))
+    _check_rows(drawn)
+    _check_gradients(drawn)
+    check_deterministic(family)
+    Engine(drawn, [0, 1])
 
 
 def check_deterministic(family: Family) -> None:
@@ -30,6 +54,44 @@ def check_deterministic(family: Family) -> None:
     if not _same(*losses):
         raise _not_deterministic(
             first, "loss() gave other values for the same weights and rows", "torch's global generator"
+        )
+
+
+def _check_rows(task: Task) -> None:
+    """Rows to draw batches from."""
+    data = task.data()
+    lengths = sorted({len(tensor) for tensor in data})
+    if len(lengths) != 1 or lengths[0] == 0:
+        raise ValueError(
+            f"Task {task.name!r} has tensors of {lengths or 'no'} rows: data() returns at least one row, in tensors that "
+            f"all have as many."
+        )
+    if task.batch_size < 1:
+        raise ValueError(f"Task {task.name!r} has batch_size {task.batch_size}: give at least 1.")
+
+
+def _check_gradients(task: Task) -> None:
+    """A loss that is finite at the start and moves every parameter."""
+    objective = build_objective(task, seed=0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        loss = objective(*(tensor[: task.batch_size] for tensor in task.data()))
+    if not loss.isfinite():
+        raise ValueError(
+            f"The loss of task {task.name!r} is {loss.item()} at the initial weights: rates cannot be told apart by it."
+        )
+    if not loss.requires_grad:
+        raise ValueError(
+            f"The loss of task {task.name!r} does not depend on the network in a way that can be differentiated: "
+            f"compute it from the network's output, without detach() or item()."
+        )
+    named = dict(objective.named_parameters())
+    gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    unused = [name.removeprefix("model.") for name, one in zip(named, gradients, strict=True) if one is None]
+    if unused:
+        raise ValueError(
+            f"Parameters of task {task.name!r} get no gradient: {', '.join(unused)}; use them in loss(), or leave "
+            f"them out of the network."
         )
 
 
