@@ -56,6 +56,7 @@ class RLLearningRate(Callback):
 
     Attributes:
         schedulers: during a fit, the :class:`rl_lr.RLScheduler` of each controlled optimizer by its number.
+        names: of the optimizers of the latest fit, by their number.
 
     Raises:
         PolicyFileError: at once, if the policy cannot be loaded.
@@ -92,7 +93,7 @@ class RLLearningRate(Callback):
         self.monitor, self.on_conflict, self.on_error = monitor, on_conflict, on_error
         self.granularity, self.on_divergence = granularity, on_divergence
         self.schedulers: dict[int, RLScheduler] = {}
-        self._names: dict[int, str] = {}
+        self.names: dict[int, str] = {}
         self._losses: Losses | None = None
         self._fallbacks: dict[str, int] = {}  # by the kind of error
         self._restored: dict[int, Any] = {}
@@ -117,7 +118,7 @@ class RLLearningRate(Callback):
         known = names(trainer.optimizers)
         wanted = range(len(known)) if self.optimizers is None else self.optimizers
         chosen = sorted({index_of(one, trainer.optimizers) for one in wanted})
-        self._names = {index: known[index] for index in chosen}
+        self.names = {index: known[index] for index in chosen}
         self._losses = Losses(trainer, chosen, self.monitor)
         self._fallbacks = {}
         left = self._steps_left(trainer)
@@ -242,7 +243,7 @@ class RLLearningRate(Callback):
     def _log(self, trainer: Trainer, index: int, decided: bool) -> None:
         """Rates at the Trainer's logging interval; offset, action and signals at decisions."""
         scheduler = self.schedulers[index]
-        prefix = "rl_lr" if len(trainer.optimizers) == 1 else f"rl_lr/{self._names[index]}"
+        prefix = "rl_lr" if len(trainer.optimizers) == 1 else f"rl_lr/{self.names[index]}"
         interval = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
         if not decided and scheduler.controller.step % interval:
             return

@@ -105,6 +105,16 @@ class Controller:
         return self.timetable.is_over(self.step)
 
     @property
+    def latest_loss(self) -> Tensor:
+        """Loss of the step recorded last, ``[runs]`` float64."""
+        return self._latest
+
+    @property
+    def last_loss(self) -> Tensor:
+        """Mean loss of the window that the latest decision closed, ``[runs]``; NaN before the first."""
+        return self._signals.last_loss
+
+    @property
     def due(self) -> bool:
         """Whether the policy must act before the coming step."""
         return self._decided < self.step and self.timetable.is_decision(self.step)

@@ -1,0 +1,172 @@
+"""ConvergenceBoard: TensorBoard opens on how a fit converges, and why its rate is what it is."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from typing_extensions import override
+
+from rl_lr.callbacks.checks import callbacks_of
+from rl_lr.callbacks.learning_rate import RLLearningRate
+from rl_lr.scheduler import RLScheduler
+
+SHOWN = ("hypergradient_slow", "curvature_slow", "gradient_snr_slow", "straightness_slow", "loss_trend_slow")
+"""Signals of the third chart, averages over about four decisions."""
+
+
+class ConvergenceBoard(Callback):
+    """Charts, figures and a summary of a fit for TensorBoard, beside :class:`RLLearningRate`.
+
+    ::
+
+        Trainer(callbacks=[RLLearningRate(), ConvergenceBoard()], logger=TensorBoardLogger("logs"))
+
+    *Custom scalars* holds four charts: the loss; the rate with what the base schedule alone would give and
+    the bounds between which it may move; signals behind the decisions; what the guard did. *Images* holds
+    loss, rate and offset on one time axis, *Text* the policy with its checksum, *HParams* a row for the run,
+    to be sorted by its final loss, or by its regret against a baseline. All of it is written at decisions, to
+    every TensorBoard logger, on the first rank only; without such a logger nothing happens.
+
+    Args:
+        figure_every: decisions between two figures; 0 for one at the end.
+        baseline: log folder of another fit with this callback whose loss is drawn beside it, such as
+            the base schedule's own, ``RLLearningRate(Policy.keep())``.
+
+    Attributes:
+        traces: what was shown, by the prefix of its tags.
+
+    Raises:
+        ValueError: for a negative ``figure_every``; at the start of a fit, if ``baseline`` holds no such logs.
+    """
+
+    def __init__(self, figure_every: int = 14, baseline: str | Path | None = None) -> None:
+        if figure_every < 0:
+            raise ValueError(f"figure_every is {figure_every}: give a number of decisions, or 0.")
+        self.figure_every, self.baseline = figure_every, baseline
+        self.traces: dict[str, Any] = {}
+        self._baseline: Any = None
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the layout, and what does not change."""
+        self.traces, writers = {}, _writers(trainer)
+        if not writers:
+            return
+        from rl_lr.plot import Trace, read  # matplotlib, which nobody should wait for who has no board
+
+        self._baseline = None if self.baseline is None else read(self.baseline)
+        self.traces = {prefix: Trace(bound=one.controller.config.bound) for prefix, one in _shown(trainer)}
+        layout = {prefix: _charts(prefix, one) for prefix, one in _shown(trainer)}
+        for writer in writers:
+            writer.add_custom_scalars(layout)
+            for prefix, scheduler in _shown(trainer):
+                writer.add_text(f"{prefix}/policy", _about(scheduler), trainer.global_step)
+        self._show(trainer)
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Show a decision that was just made."""
+        if self.traces:
+            self._show(trainer)
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last figure, and the row of the run."""
+        for prefix, scheduler in _shown(trainer) if self.traces else ():
+            self._draw(trainer, prefix)
+            controller = scheduler.controller
+            final = float(controller.latest_loss.mean())
+            metrics = {f"{prefix}/final_loss": final}
+            if self._baseline is not None and final > 0:
+                metrics[f"{prefix}/regret"] = math.log(final) - math.log(10.0) * self._baseline.loss[-1]
+            settings = {
+                "policy": scheduler.policy.name if scheduler.policy else "",
+                "base_lr": scheduler.base_lrs[0],
+                "base_schedule": controller.timetable.schedule,
+                "horizon": controller.timetable.total_steps or -1,
+            }
+            for writer in _writers(trainer):
+                writer.add_hparams(settings, metrics, run_name=".", global_step=trainer.global_step)
+
+    def _show(self, trainer: Trainer) -> None:
+        """Scalars of every decision just made, and a figure now and then."""
+        for prefix, scheduler in _shown(trainer):
+            trace, step = self.traces[prefix], scheduler.controller.step
+            if not scheduler.controller.just_decided or step in trace.steps[-1:]:
+                continue
+            values = _values(scheduler)
+            trace.add(step, values)
+            for writer in _writers(trainer):
+                for name, value in values.items():
+                    writer.add_scalar(f"{prefix}/{name}", value, step)
+            if self.figure_every and len(trace.steps) % self.figure_every == 0:
+                self._draw(trainer, prefix)
+
+    def _draw(self, trainer: Trainer, prefix: str) -> None:
+        from rl_lr.plot import draw
+
+        for writer in _writers(trainer):
+            writer.add_figure(f"{prefix}/run", draw(self.traces[prefix], self._baseline), trainer.global_step)
+
+
+def _writers(trainer: Trainer) -> list[Any]:
+    """TensorBoard's writer of every logger that has one, on the first rank."""
+    if not trainer.is_global_zero:
+        return []
+    experiments = [getattr(logger, "experiment", None) for logger in trainer.loggers]
+    return [one for one in experiments if hasattr(one, "add_custom_scalars")]
+
+
+def _shown(trainer: Trainer) -> list[tuple[str, RLScheduler]]:
+    """Every controlled optimizer, with the prefix of its tags."""
+    several = len(trainer.optimizers) > 1
+    return [
+        (f"convergence/{callback.names[index]}" if several else "convergence", scheduler)
+        for callback in callbacks_of(trainer, RLLearningRate)
+        for index, scheduler in callback.schedulers.items()
+    ]
+
+
+def _values(scheduler: RLScheduler) -> dict[str, float]:
+    """What the charts show of a decision; logarithms to base 10, as they have no logarithmic axis."""
+    controller = scheduler.controller
+    offset, base = float(controller.offset.mean()), scheduler.base_lrs[0] * controller.schedule_value
+    loss = float(controller.last_loss.mean())
+    nats, schedule = math.log(10.0), math.log10(base)
+    values = {
+        "rate": schedule + offset / nats,
+        "schedule": schedule,
+        "lowest": schedule - controller.config.bound / nats,
+        "highest": schedule + controller.config.bound / nats,
+        "offset": offset,
+        "bound": controller.config.bound,
+        "events": float(controller.guard_events[0] + controller.rewinds[0]),
+    }
+    return values | ({"loss": math.log10(loss)} if loss > 0 else {})
+
+
+def _charts(prefix: str, scheduler: RLScheduler) -> dict[str, list[Any]]:
+    """The layout of the page of custom scalars."""
+    logged = prefix.replace("convergence", "rl_lr", 1)
+    return {
+        "training loss (log10)": ["Multiline", [f"{prefix}/loss$"]],
+        "learning rate (log10): rate, base schedule alone, bounds": [
+            "Multiline",
+            [f"{prefix}/rate$", f"{prefix}/schedule$", f"{prefix}/lowest$", f"{prefix}/highest$"],
+        ],
+        "signals behind the decisions": ["Multiline", [f"{logged}/signal/{name}$" for name in SHOWN]],
+        "guard: cuts and returns to healthy weights": ["Multiline", [f"{prefix}/events$"]],
+    }
+
+
+def _about(scheduler: RLScheduler) -> str:
+    """The policy and the run, in words."""
+    policy, table = scheduler.policy, scheduler.controller.timetable
+    name, checksum = (policy.name, policy.sha256) if policy else ("none", "")
+    return (
+        f"Policy **{name}**, sha256 `{checksum}`. Horizon {table.total_steps or 'unknown'} steps, base schedule "
+        f"{table.schedule}, base rates {', '.join(f'{rate:g}' for rate in scheduler.base_lrs)}."
+    )
