@@ -20,24 +20,13 @@ import torch
 from torch import Tensor
 
 from rl_lr.config import ControlConfig
+from rl_lr.guard import Guard
 from rl_lr.schedules import BaseSchedule
 from rl_lr.signals import Position, Signals
 from rl_lr.timetable import Timetable
 
-_SILENT = torch.finfo(torch.float64).max  # the alarm before a level is known: only infinity exceeds it
-
-LAW = 2
-"""Counts the changes of this module after which the same policy makes other runs."""
-
-FALLEN = 1.0
-"""A run has fallen if the mean loss of a window exceeds its starting level by this many times its scale:
-less than the guard's ratio, because a mean is steadier than one loss."""
-
-_SPREADS = 4.0  # the scale is at least as many standard deviations: a loss may start anywhere near zero
-
-_MOST_REWINDS = 5  # in a row: if the loss is still up there then, it is not the rate's doing
-
-_REGROWTH = 1.5  # a loss must grow by this factor after a cut before the guard cuts again
+LAW = 3
+"""Counts the changes of the law, guard included, after which the same policy makes other runs."""
 
 
 class Controller:
@@ -77,13 +66,10 @@ class Controller:
         self.last_action = torch.zeros_like(self.offset)
         self.guard_events = torch.zeros(runs, dtype=torch.int64, device=device)
         self.rewinds = torch.zeros_like(self.guard_events)
-        self._rewound = torch.zeros_like(self.guard_events)  # in a row
         self._judged = -1  # step at which rewind() looked last
         self._decided_offset = self.offset
         self._latest = torch.zeros_like(self.offset)  # loss
-        self._level = torch.full_like(self.offset, math.nan)  # where the loss began, and how large it was
-        self._scale = torch.full_like(self.offset, math.nan)
-        self._alarm = torch.full_like(self.offset, _SILENT)
+        self._guard = Guard(runs, self.config.guard_ratio, device)
         self._signals = Signals(runs, width, device)
         self._decided = -1  # step of the latest decision
         self._factor_of: Tensor | None = None  # the offset that _factor is the exponential of
@@ -138,18 +124,18 @@ class Controller:
         loss = loss.detach().to(self.offset)
         self._signals.record(loss, grad, weights)
         self._latest = loss
-        if not self._plainly_healthy(loss):
-            self._guard(loss)
+        if not self._guard.plainly_healthy(loss):
+            exploded = self._guard.exploded(loss)
+            self.offset = torch.where(exploded, self._cut(self.offset), self.offset)
+            self.guard_events += exploded
         self.step += 1
 
     def rewind(self) -> tuple[Tensor, Tensor]:
         """Before :meth:`signals`, and at the end: who must go back to where they were last healthy, and who is.
 
-        A run has fallen if its loss is not finite now, or was on average since the last decision above
-        its starting level by :data:`FALLEN` times its scale. What that window measured is forgotten, and
-        the offset is what it was, less one cut. Whoever holds the weights puts back those of the fallen,
-        and keeps those of the healthy for the next time. A run that is neither has just begun to fall, or
-        not: the next decision tells. One that has fallen five times in a row begins anew where it is.
+        Whoever holds the weights puts back those of the fallen, and keeps those of the healthy for the next
+        time. What the window of a fallen run measured is forgotten, and its offset is what it was at the last
+        decision, less one cut. Who has fallen, and who is healthy: :meth:`rl_lr.guard.Guard.judge`.
 
         Returns:
             Fallen and healthy runs, ``[runs]`` bool each; asked twice at the same step, nobody is either.
@@ -158,24 +144,12 @@ class Controller:
             nobody = torch.zeros_like(self.offset, dtype=torch.bool)
             return nobody, nobody
         self._judged = self.step
-        high, mean = self._threshold(FALLEN), self._signals.window_loss
-        fallen = ~self._latest.isfinite() | (mean > high)
-        if self.over:  # there is no next decision that could tell
-            fallen |= self._latest > self._threshold(self.config.guard_ratio)
-        fallen &= math.isfinite(self.config.guard_ratio)
-        anew = fallen & (self._rewound == _MOST_REWINDS) & mean.isfinite()
-        self._level = torch.where(anew, mean, self._level)
-        self._scale = torch.where(anew, torch.maximum(self._scale, mean.abs()), self._scale)
-        fallen &= self._rewound < _MOST_REWINDS
-        healthy = ~(fallen | (self._latest > high))
-        self._rewound = torch.where(fallen, self._rewound + 1, 0)
+        fallen, healthy = self._guard.judge(self._latest, self._signals, self.over)
         self.rewinds = self.rewinds + fallen
         if fallen.any():
             self._signals.forget(fallen)
-            cut = (self._decided_offset - self.config.guard_cut).clamp_min(-self.config.bound)
-            self.offset = torch.where(fallen, cut, self.offset)
+            self.offset = torch.where(fallen, self._cut(self._decided_offset), self.offset)
             self._latest = torch.where(fallen, 0.0, self._latest)
-            self._alarm = torch.where(fallen, _SILENT, self._alarm)  # until signals() sets it again
         return fallen, healthy
 
     def signals(self) -> Tensor:
@@ -191,7 +165,7 @@ class Controller:
             last_action=self.last_action,
         )
         table = self._signals.read(place)
-        self._watch()
+        self._guard.watch(self._signals)
         return table
 
     def act(self, action: Tensor) -> None:
@@ -202,42 +176,14 @@ class Controller:
         """
         bound = self.config.bound
         action = action.detach().to(self.offset).nan_to_num(0.0, 0.0, 0.0).clamp(-1.0, 1.0)
-        action = torch.where(self._rewound > 0, action.clamp_max(0.0), action)
+        action = torch.where(self._guard.returns > 0, action.clamp_max(0.0), action)
         largest = self.config.warmup_step if self._warming_up else self.config.step
         self.offset = (self.offset + largest * action).clamp(-bound, bound)
         self.last_action = action
         self._decided, self._decided_offset = self.step, self.offset
 
-    def _watch(self) -> None:
-        """Set the alarm from the starting level; after a cut, not before the loss came down again."""
-        first, spread = self._signals.first_loss, self._signals.first_spread
-        scale = torch.maximum(first.abs(), _SPREADS * spread)
-        self._scale = torch.where(self._level.isnan(), scale, self._scale)
-        self._level = torch.where(self._level.isnan(), first, self._level)
-        threshold = self._threshold(self.config.guard_ratio)
-        calm = (self._alarm == _SILENT) | (self._signals.last_loss <= threshold)
-        self._alarm = torch.where(calm & threshold.isfinite(), threshold, self._alarm)
-
-    def _threshold(self, ratio: float) -> Tensor:
-        """A loss above where the run began, ``[runs]``; NaN before the first window was read."""
-        return self._level + ratio * self._scale
-
-    def _plainly_healthy(self, loss: Tensor) -> bool:
-        """Whether the guard need not look, told cheaply: on accelerators looking would cost a sync."""
-        if loss.device.type != "cpu":
-            return False
-        if len(loss) == 1:  # a callback's case: comparing floats beats three calls into torch
-            return -math.inf < loss.item() <= self._alarm.item()
-        return bool((loss.abs() <= self._alarm).all())
-
-    def _guard(self, loss: Tensor) -> None:
-        """Cut the offset where the loss exploded, and again only if it grew since the last cut."""
-        exploded = loss.nan_to_num(math.inf, math.inf, math.inf) > self._alarm
-        cut = (self.offset - self.config.guard_cut).clamp_min(-self.config.bound)
-        self.offset = torch.where(exploded, cut, self.offset)
-        self.guard_events += exploded
-        grown = _REGROWTH * loss.abs()
-        self._alarm = torch.where(exploded & loss.isfinite(), grown, self._alarm)
+    def _cut(self, offset: Tensor) -> Tensor:
+        return (offset - self.config.guard_cut).clamp_min(-self.config.bound)
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state as plain types and tensors; fits ``torch.load(weights_only=True)``."""
@@ -251,13 +197,10 @@ class Controller:
             "last_action": self.last_action.clone(),
             "guard_events": self.guard_events.clone(),
             "rewinds": self.rewinds.clone(),
-            "rewound": self._rewound.clone(),
             "judged": self._judged,
             "decided_offset": self._decided_offset.clone(),
             "latest": self._latest.clone(),
-            "level": self._level.clone(),
-            "scale": self._scale.clone(),
-            "alarm": self._alarm.clone(),
+            "guard": self._guard.state_dict(),
             "signals": self._signals.state_dict(),
         }
 
@@ -279,12 +222,9 @@ class Controller:
         self.last_action = state["last_action"].to(device, copy=True)
         self.guard_events = state["guard_events"].to(device, copy=True)
         self.rewinds = state["rewinds"].to(device, copy=True)
-        self._rewound = state["rewound"].to(device, copy=True)
         self._decided_offset = state["decided_offset"].to(device, copy=True)
         self._latest = state["latest"].to(device, copy=True)
-        self._level = state["level"].to(device, copy=True)
-        self._scale = state["scale"].to(device, copy=True)
-        self._alarm = state["alarm"].to(device, copy=True)
+        self._guard.load_state_dict(state["guard"])
         self._signals.load_state_dict(state["signals"])
         if state["total_steps"] != self.timetable.total_steps:
             self._change_horizon(state["total_steps"])

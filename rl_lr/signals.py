@@ -124,10 +124,21 @@ class Signals:
         return self._history.losses[:, 0]
 
     @property
+    def best_loss(self) -> Tensor:
+        """Lowest mean loss of a window that was read, ``[runs]``; NaN before the first."""
+        return self._history.best_loss
+
+    @property
     def window_loss(self) -> Tensor:
         """Mean loss of the window under way, ``[runs]``; NaN if there was none."""
         self._window.fold()
         return self._window.loss[:, 1] / self._window.loss[:, 0]
+
+    @property
+    def window_length(self) -> Tensor:
+        """Losses in the window under way, ``[runs]`` float64."""
+        self._window.fold()
+        return self._window.loss[:, 0]
 
     def forget(self, rows: Tensor) -> None:
         """Drop what the window under way holds of some runs, ``[runs]`` bool, as if it had not been."""

@@ -1,0 +1,141 @@
+"""The guard: which runs explode, which have fallen and must go back, and which are healthy.
+
+No policy takes part. A single loss raises the alarm at once, and the rate is cut; whether that was
+enough is told at the next decision, by the mean loss of the window. All is in units of the loss's own
+scale, and batched over runs.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rl_lr.signals import Signals
+
+FALLEN = 1.0
+"""A run has fallen if the mean loss of a window exceeds its starting level by this many times its scale:
+less than the guard's ratio, because a mean is steadier than one loss."""
+
+LOST = 0.5
+"""A run has also fallen if within one window it lost this share of all that it had gained: far from its
+starting level, a network that was thrown where it cannot learn shows in nothing else."""
+
+_SPREADS = 4.0  # the scale is at least as many standard deviations: a loss may start anywhere near zero
+
+_FEW_LOSSES = 5  # the mean of fewer jumps by chance
+
+_MOST_RETURNS = 5  # in a row: if the loss is still up there then, it is not the rate's doing
+
+_REGROWTH = 1.5  # a loss must grow by this factor after a cut before the guard cuts again
+
+_SILENT = torch.finfo(torch.float64).max  # the alarm before a level is known: only infinity exceeds it
+
+
+class Guard:
+    """Watches the losses of ``runs`` runs.
+
+    Attributes:
+        returns: ``[runs]`` int64, times in a row that a run has fallen.
+
+    Args:
+        runs: how many.
+        ratio: the alarm is raised by a loss above the starting level by this many times its scale; infinite for
+            no guard.
+        device: where losses live.
+    """
+
+    def __init__(self, runs: int, ratio: float, device: torch.device | str) -> None:
+        self._ratio = ratio
+        self._level = torch.full(
+            (runs,), math.nan, dtype=torch.float64, device=device
+        )  # where the loss began
+        self._scale = self._level  # how large it was
+        self._last = self._level  # mean of the last window that had losses
+        self._alarm = torch.full_like(self._level, _SILENT)
+        self.returns = torch.zeros(runs, dtype=torch.int64, device=device)
+
+    def plainly_healthy(self, loss: Tensor) -> bool:
+        """Whether no loss raises the alarm, told cheaply: on accelerators looking would cost a synchronisation."""
+        if loss.device.type != "cpu":
+            return False
+        if len(loss) == 1:  # a callback's case: comparing floats beats three calls into torch
+            return -math.inf < loss.item() <= self._alarm.item()
+        return bool((loss.abs() <= self._alarm).all())
+
+    def exploded(self, loss: Tensor) -> Tensor:
+        """Runs whose loss raises the alarm, ``[runs]`` bool; it must grow on to do so again."""
+        exploded = loss.nan_to_num(math.inf, math.inf, math.inf) > self._alarm
+        self._alarm = torch.where(exploded & loss.isfinite(), _REGROWTH * loss.abs(), self._alarm)
+        return exploded
+
+    def judge(self, latest: Tensor, signals: Signals, over: bool) -> tuple[Tensor, Tensor]:
+        """Runs that have fallen, and runs that are surely healthy, ``[runs]`` bool each, before a window is read.
+
+        A run that is neither has just begun to fall, or not: the next window tells. One that has fallen five
+        times in a row begins anew where it is, at the level that it has now.
+
+        Args:
+            latest: loss of the last step, ``[runs]``.
+            signals: of the window under way.
+            over: whether the horizon is reached, and no next window could tell.
+        """
+        mean, high = signals.window_loss, self._high(signals)
+        fallen = ~latest.isfinite() | (mean > high)
+        if over:
+            fallen |= latest > self._threshold(self._ratio)
+        fallen &= math.isfinite(self._ratio)
+        anew = fallen & (self.returns == _MOST_RETURNS) & mean.isfinite()
+        self._level = torch.where(anew, mean, self._level)
+        self._scale = torch.where(anew, torch.maximum(self._scale, mean.abs()), self._scale)
+        fallen &= self.returns < _MOST_RETURNS
+        self.returns = torch.where(fallen, self.returns + 1, 0)
+        self._alarm = torch.where(fallen, _SILENT, self._alarm)  # until watch() sets it again
+        return fallen, ~(fallen | (latest > high))
+
+    def watch(self, signals: Signals) -> None:
+        """After a window was read: set the alarm; after a cut, not before the loss came down again."""
+        first, spread = signals.first_loss, signals.first_spread
+        scale = torch.maximum(first.abs(), _SPREADS * spread)
+        self._scale = torch.where(self._level.isnan(), scale, self._scale)
+        self._level = torch.where(self._level.isnan(), first, self._level)
+        self._last = torch.where(signals.last_loss.isfinite(), signals.last_loss, self._last)
+        threshold = self._threshold(self._ratio)
+        calm = (self._alarm == _SILENT) | (signals.last_loss <= threshold)
+        self._alarm = torch.where(calm & threshold.isfinite(), threshold, self._alarm)
+
+    def _threshold(self, ratio: float) -> Tensor:
+        """A loss above where the run began, ``[runs]``; NaN before the first window was read."""
+        return self._level + ratio * self._scale
+
+    def _high(self, signals: Signals) -> Tensor:
+        """A window's mean loss above which a run has fallen, ``[runs]``; NaN before the first window was read.
+
+        .. code-block:: text
+
+            min(ℓ₀ + FALLEN · scale,  ℓ' + max(LOST · (ℓ₀ - ℓ*), 4 σ₀))
+
+        with ℓ₀ and σ₀ mean and standard deviation of the first window, ℓ' the mean of the one before, ℓ* the lowest;
+        the second once ℓ* is LOST · scale below ℓ₀, and in windows of a few losses at least.
+        """
+        gained = self._level - signals.best_loss
+        allowed = torch.maximum(LOST * gained, _SPREADS * signals.first_spread)
+        telling = (gained > LOST * self._scale) & (signals.window_length >= _FEW_LOSSES)
+        from_below = torch.where(telling, self._last + allowed, math.inf)
+        return torch.minimum(self._threshold(FALLEN), from_below)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state, as tensors."""
+        return {
+            "level": self._level.clone(),
+            "scale": self._scale.clone(),
+            "last": self._last.clone(),
+            "alarm": self._alarm.clone(),
+            "returns": self.returns.clone(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`."""
+        states = {name: value.to(self._level.device, copy=True) for name, value in state.items()}
+        self._level, self._scale, self._last = states["level"], states["scale"], states["last"]
+        self._alarm, self.returns = states["alarm"], states["returns"]

@@ -1,0 +1,89 @@
+"""The guard: who has fallen, told by windows of losses."""
+
+import pytest
+import torch
+
+from rl_lr.guard import Guard
+from rl_lr.signals import Position, Signals
+
+NOWHERE = Position(0.5, 0.0, 0.0, False, torch.zeros(1), torch.zeros(1))
+
+
+class Watched:
+    """One run: windows of losses go in, verdicts come out."""
+
+    def __init__(self) -> None:
+        self.guard, self.signals = Guard(1, 3.0, "cpu"), Signals(1, 1)
+
+    def window(self, loss: float, steps: int = 20) -> tuple[bool, bool]:
+        """Whether the run has fallen, and whether it is healthy, after a window of a constant loss."""
+        for _ in range(steps):
+            self.signals.record(torch.tensor([loss]), None, None)
+        verdict = self.guard.judge(torch.tensor([loss]).double(), self.signals, over=False)
+        fallen, healthy = (bool(one) for one in verdict)
+        if fallen:
+            self.signals.forget(verdict[0])
+        self.signals.read(NOWHERE)
+        self.guard.watch(self.signals)
+        return fallen, healthy
+
+
+@pytest.mark.parametrize(
+    ("come_down_to", "jump_to", "falls"),
+    [
+        (0.1, 0.5, False),  # 0.1 + half of the 0.9 gained is 0.55
+        (0.1, 0.6, True),
+        (0.0, 0.6, True),
+        (0.6, 1.5, False),  # has not come down by half: only the level it began at counts
+        (0.6, 2.1, True),
+    ],
+)
+def test_a_run_falls_that_loses_half_of_what_it_had_gained_at_once(
+    come_down_to: float, jump_to: float, falls: bool
+) -> None:
+    run = Watched()
+    assert run.window(1.0)[0] is False
+    assert run.window(come_down_to) == (False, True)
+    assert run.window(come_down_to) == (False, True)
+    assert run.window(jump_to) == (falls, not falls)
+
+
+def test_a_loss_that_drifts_up_slowly_is_no_fall() -> None:
+    run = Watched()
+    for loss in (1.0, 0.1, *(0.1 + 0.1 * k for k in range(1, 15))):
+        assert run.window(loss) == (False, True)
+
+
+def test_a_jump_of_few_losses_or_of_their_usual_spread_is_chance() -> None:
+    few = Watched()
+    few.window(1.0)
+    few.window(0.1)
+    assert few.window(0.9, steps=3)[0] is False
+    wild = Watched()
+    for loss in (0.4, 1.6) * 10:
+        wild.signals.record(torch.tensor([loss]), None, None)
+    wild.signals.read(NOWHERE)
+    wild.guard.watch(wild.signals)  # mean 1, standard deviation 0.6
+    wild.window(-1.5)
+    assert wild.window(0.5)[0] is False
+    assert wild.window(3.5)[0] is True
+
+
+def test_a_run_that_goes_back_is_judged_by_where_it_went_back_to() -> None:
+    run = Watched()
+    run.window(1.0)
+    run.window(0.1)
+    for _ in range(5):
+        assert run.window(0.9)[0] is True
+    assert run.window(0.9)[0] is False  # the sixth time it is taken as it is
+    assert run.window(0.9) == (False, True)
+
+
+def test_a_state_goes_on_where_it_was() -> None:
+    whole, resumed = Watched(), Watched()
+    for loss in (1.0, 0.1):
+        whole.window(loss)
+    resumed.guard.load_state_dict(whole.guard.state_dict())
+    resumed.signals.load_state_dict(whole.signals.state_dict())
+    for loss in (0.7, 0.1, 5.0, float("nan"), 0.1):
+        assert whole.window(loss) == resumed.window(loss)
