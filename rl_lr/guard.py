@@ -18,10 +18,14 @@ FALLEN = 1.0
 less than the guard's ratio, because a mean is steadier than one loss."""
 
 LOST = 0.5
-"""A run has also fallen if within one window it lost this share of all that it had gained: far from its
+"""A run has also fallen if it lost this share of all that it had gained within a few windows: far from its
 starting level, a network that was thrown where it cannot learn shows in nothing else."""
 
 _SPREADS = 4.0  # the scale is at least as many standard deviations: a loss may start anywhere near zero
+
+_GAINED = 0.25  # of its scale is what it must have gained before
+
+_RECENT = 3  # windows within which it must have lost it: what rises slowly has other reasons
 
 _FEW_LOSSES = 5  # the mean of fewer jumps by chance
 
@@ -51,7 +55,7 @@ class Guard:
             (runs,), math.nan, dtype=torch.float64, device=device
         )  # where the loss began
         self._scale = self._level  # how large it was
-        self._last = self._level  # mean of the last window that had losses
+        self._recent = self._level[:, None].repeat(1, _RECENT)  # means of the last windows that had losses
         self._alarm = torch.full_like(self._level, _SILENT)
         self.returns = torch.zeros(runs, dtype=torch.int64, device=device)
 
@@ -87,6 +91,7 @@ class Guard:
         fallen &= math.isfinite(self._ratio)
         anew = fallen & (self.returns == _MOST_RETURNS) & mean.isfinite()
         self._level = torch.where(anew, mean, self._level)
+        self._recent = torch.where(anew[:, None], mean[:, None], self._recent)
         self._scale = torch.where(anew, torch.maximum(self._scale, mean.abs()), self._scale)
         fallen &= self.returns < _MOST_RETURNS
         self.returns = torch.where(fallen, self.returns + 1, 0)
@@ -99,7 +104,9 @@ class Guard:
         scale = torch.maximum(first.abs(), _SPREADS * spread)
         self._scale = torch.where(self._level.isnan(), scale, self._scale)
         self._level = torch.where(self._level.isnan(), first, self._level)
-        self._last = torch.where(signals.last_loss.isfinite(), signals.last_loss, self._last)
+        now = signals.last_loss[:, None]
+        moved = torch.cat((now, self._recent[:, :-1]), dim=1)
+        self._recent = torch.where(now.isfinite(), moved, self._recent)
         threshold = self._threshold(self._ratio)
         calm = (self._alarm == _SILENT) | (signals.last_loss <= threshold)
         self._alarm = torch.where(calm & threshold.isfinite(), threshold, self._alarm)
@@ -115,13 +122,15 @@ class Guard:
 
             min(ℓ₀ + FALLEN · scale,  ℓ' + max(LOST · (ℓ₀ - ℓ*), 4 σ₀))
 
-        with ℓ₀ and σ₀ mean and standard deviation of the first window, ℓ' the mean of the one before, ℓ* the lowest;
-        the second once ℓ* is LOST · scale below ℓ₀, and in windows of a few losses at least.
+        with ℓ₀ and σ₀ mean and standard deviation of the first window, ℓ' the lowest mean of the last three, ℓ* the
+        lowest of all;
+        the second once ℓ* is a quarter of the scale below ℓ₀, and in windows of a few losses at least.
         """
         gained = self._level - signals.best_loss
         allowed = torch.maximum(LOST * gained, _SPREADS * signals.first_spread)
-        telling = (gained > LOST * self._scale) & (signals.window_length >= _FEW_LOSSES)
-        from_below = torch.where(telling, self._last + allowed, math.inf)
+        lowest = self._recent.nan_to_num(math.inf).amin(dim=1)
+        telling = (gained > _GAINED * self._scale) & (signals.window_length >= _FEW_LOSSES)
+        from_below = torch.where(telling, lowest + allowed, math.inf)
         return torch.minimum(self._threshold(FALLEN), from_below)
 
     def state_dict(self) -> dict[str, Any]:
@@ -129,7 +138,7 @@ class Guard:
         return {
             "level": self._level.clone(),
             "scale": self._scale.clone(),
-            "last": self._last.clone(),
+            "recent": self._recent.clone(),
             "alarm": self._alarm.clone(),
             "returns": self.returns.clone(),
         }
@@ -137,5 +146,5 @@ class Guard:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict`."""
         states = {name: value.to(self._level.device, copy=True) for name, value in state.items()}
-        self._level, self._scale, self._last = states["level"], states["scale"], states["last"]
+        self._level, self._scale, self._recent = states["level"], states["scale"], states["recent"]
         self._alarm, self.returns = states["alarm"], states["returns"]

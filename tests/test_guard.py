@@ -34,8 +34,8 @@ class Watched:
         (0.1, 0.5, False),  # 0.1 + half of the 0.9 gained is 0.55
         (0.1, 0.6, True),
         (0.0, 0.6, True),
-        (0.6, 1.5, False),  # has not come down by half: only the level it began at counts
-        (0.6, 2.1, True),
+        (0.8, 1.5, False),  # has not come down by a quarter: only the level it began at counts
+        (0.8, 2.1, True),
     ],
 )
 def test_a_run_falls_that_loses_half_of_what_it_had_gained_at_once(
