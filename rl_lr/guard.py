@@ -27,7 +27,7 @@ _GAINED = 0.25  # of its scale is what it must have gained before
 
 _RECENT = 3  # windows within which it must have lost it: what rises slowly has other reasons
 
-_FEW_LOSSES = 5  # the mean of fewer jumps by chance
+_FEW_LOSSES = 5  # mean and spread of fewer are chance
 
 _MOST_RETURNS = 5  # in a row: if the loss is still up there then, it is not the rate's doing
 
@@ -55,7 +55,9 @@ class Guard:
             (runs,), math.nan, dtype=torch.float64, device=device
         )  # where the loss began
         self._scale = self._level  # how large it was
-        self._recent = self._level[:, None].repeat(1, _RECENT)  # means of the last windows that had losses
+        self._lowest = self._level  # mean loss of a window of enough losses
+        self._recent = self._level[:, None].repeat(1, _RECENT)  # means of the last such windows
+        self._spreads = self._recent  # their standard deviations
         self._alarm = torch.full_like(self._level, _SILENT)
         self.returns = torch.zeros(runs, dtype=torch.int64, device=device)
 
@@ -94,6 +96,7 @@ class Guard:
         self._recent = torch.where(anew[:, None], mean[:, None], self._recent)
         self._scale = torch.where(anew, torch.maximum(self._scale, mean.abs()), self._scale)
         fallen &= self.returns < _MOST_RETURNS
+        self._remember(signals, ~fallen & (signals.window_length >= _FEW_LOSSES))
         self.returns = torch.where(fallen, self.returns + 1, 0)
         self._alarm = torch.where(fallen, _SILENT, self._alarm)  # until watch() sets it again
         return fallen, ~(fallen | (latest > high))
@@ -104,9 +107,6 @@ class Guard:
         scale = torch.maximum(first.abs(), _SPREADS * spread)
         self._scale = torch.where(self._level.isnan(), scale, self._scale)
         self._level = torch.where(self._level.isnan(), first, self._level)
-        now = signals.last_loss[:, None]
-        moved = torch.cat((now, self._recent[:, :-1]), dim=1)
-        self._recent = torch.where(now.isfinite(), moved, self._recent)
         threshold = self._threshold(self._ratio)
         calm = (self._alarm == _SILENT) | (signals.last_loss <= threshold)
         self._alarm = torch.where(calm & threshold.isfinite(), threshold, self._alarm)
@@ -115,19 +115,29 @@ class Guard:
         """A loss above where the run began, ``[runs]``; NaN before the first window was read."""
         return self._level + ratio * self._scale
 
+    def _remember(self, signals: Signals, rows: Tensor) -> None:
+        """Keep mean and spread of the window under way of some runs, ``[runs]`` bool."""
+        mean, spread = signals.window_loss, signals.window_spread
+        self._lowest = torch.where(rows, torch.fmin(self._lowest, mean), self._lowest)
+        for name, newest in (("_recent", mean), ("_spreads", spread)):
+            kept = getattr(self, name)
+            moved = torch.cat((newest[:, None], kept[:, :-1]), dim=1)
+            setattr(self, name, torch.where(rows[:, None], moved, kept))
+
     def _high(self, signals: Signals) -> Tensor:
         """A window's mean loss above which a run has fallen, ``[runs]``; NaN before the first window was read.
 
         .. code-block:: text
 
-            min(ℓ₀ + FALLEN · scale,  ℓ' + max(LOST · (ℓ₀ - ℓ*), 4 σ₀))
+            min(ℓ₀ + FALLEN · scale,  ℓ' + max(LOST · (ℓ₀ - ℓ*), 4 σ))
 
-        with ℓ₀ and σ₀ mean and standard deviation of the first window, ℓ' the lowest mean of the last three, ℓ* the
-        lowest of all;
-        the second once ℓ* is a quarter of the scale below ℓ₀, and in windows of a few losses at least.
+        with ℓ₀ the mean of the first window, ℓ* the lowest mean, ℓ' the lowest of the last three, σ the largest of
+        their standard deviations; the second once ℓ* is a quarter of the scale below ℓ₀. Windows of less than five
+        losses have no part in it, as their mean and spread are chance.
         """
-        gained = self._level - signals.best_loss
-        allowed = torch.maximum(LOST * gained, _SPREADS * signals.first_spread)
+        gained = self._level - self._lowest
+        spread = self._spreads.nan_to_num(0.0).amax(dim=1)
+        allowed = torch.maximum(LOST * gained, _SPREADS * spread)
         lowest = self._recent.nan_to_num(math.inf).amin(dim=1)
         telling = (gained > _GAINED * self._scale) & (signals.window_length >= _FEW_LOSSES)
         from_below = torch.where(telling, lowest + allowed, math.inf)
@@ -138,7 +148,9 @@ class Guard:
         return {
             "level": self._level.clone(),
             "scale": self._scale.clone(),
+            "lowest": self._lowest.clone(),
             "recent": self._recent.clone(),
+            "spreads": self._spreads.clone(),
             "alarm": self._alarm.clone(),
             "returns": self.returns.clone(),
         }
@@ -146,5 +158,6 @@ class Guard:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict`."""
         states = {name: value.to(self._level.device, copy=True) for name, value in state.items()}
-        self._level, self._scale, self._recent = states["level"], states["scale"], states["recent"]
+        self._level, self._scale, self._lowest = states["level"], states["scale"], states["lowest"]
+        self._recent, self._spreads = states["recent"], states["spreads"]
         self._alarm, self.returns = states["alarm"], states["returns"]

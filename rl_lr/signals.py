@@ -124,15 +124,17 @@ class Signals:
         return self._history.losses[:, 0]
 
     @property
-    def best_loss(self) -> Tensor:
-        """Lowest mean loss of a window that was read, ``[runs]``; NaN before the first."""
-        return self._history.best_loss
-
-    @property
     def window_loss(self) -> Tensor:
         """Mean loss of the window under way, ``[runs]``; NaN if there was none."""
         self._window.fold()
         return self._window.loss[:, 1] / self._window.loss[:, 0]
+
+    @property
+    def window_spread(self) -> Tensor:
+        """Standard deviation of the losses of the window under way, ``[runs]``; NaN if there was none."""
+        self._window.fold()
+        count, total, squares = self._window.loss.unbind(1)
+        return (squares / count - (total / count) ** 2).clamp_min(0.0).sqrt()
 
     @property
     def window_length(self) -> Tensor:

@@ -15,10 +15,10 @@ class Watched:
     def __init__(self) -> None:
         self.guard, self.signals = Guard(1, 3.0, "cpu"), Signals(1, 1)
 
-    def window(self, loss: float, steps: int = 20) -> tuple[bool, bool]:
-        """Whether the run has fallen, and whether it is healthy, after a window of a constant loss."""
-        for _ in range(steps):
-            self.signals.record(torch.tensor([loss]), None, None)
+    def window(self, loss: float, steps: int = 20, swing: float = 0.0) -> tuple[bool, bool]:
+        """Whether the run has fallen, and whether it is healthy, after a window of losses around a mean."""
+        for step in range(steps):
+            self.signals.record(torch.tensor([loss + swing * (-1) ** step]), None, None)
         verdict = self.guard.judge(torch.tensor([loss]).double(), self.signals, over=False)
         fallen, healthy = (bool(one) for one in verdict)
         if fallen:
@@ -60,13 +60,20 @@ def test_a_jump_of_few_losses_or_of_their_usual_spread_is_chance() -> None:
     few.window(0.1)
     assert few.window(0.9, steps=3)[0] is False
     wild = Watched()
-    for loss in (0.4, 1.6) * 10:
-        wild.signals.record(torch.tensor([loss]), None, None)
-    wild.signals.read(NOWHERE)
-    wild.guard.watch(wild.signals)  # mean 1, standard deviation 0.6
-    wild.window(-1.5)
-    assert wild.window(0.5)[0] is False
-    assert wild.window(3.5)[0] is True
+    for loss in (1.0, 0.2, 0.2):
+        wild.window(loss, swing=0.6)
+    assert wild.window(1.5, swing=0.6)[0] is False
+    calm = Watched()
+    for loss in (1.0, 0.2, 0.2):
+        calm.window(loss)
+    assert calm.window(1.5)[0] is True
+
+
+def test_a_lucky_window_of_few_losses_is_no_gain() -> None:
+    run = Watched()
+    run.window(1.0)
+    run.window(0.1, steps=2)
+    assert run.window(1.2)[0] is False
 
 
 def test_a_run_that_goes_back_is_judged_by_where_it_went_back_to() -> None:
