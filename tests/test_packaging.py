@@ -195,3 +195,13 @@ def test_dependencies_point_to_the_core(package: str, banned: set[str]) -> None:
         if any(f"{name}.".startswith(f"{ban}.") for ban in banned)
     ]
     assert not wrong
+
+
+@in_checkout
+def test_the_figures_of_the_readme_are_those_of_the_results() -> None:
+    readme, results = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/results.md"))
+    _, _, measured = readme.partition("## Measure it")
+    measured, _, _ = measured.partition("\n## ")
+    rows = [line for line in measured.splitlines() if line.startswith("|") and not line.startswith("|---")]
+    assert len(rows) > 5
+    assert [row for row in rows if row not in results] == []
