@@ -19,7 +19,7 @@ def summary_columns(one: Summary) -> Columns:
         "middle half": f"{one.middle:+.3f} ({one.low:+.3f} to {one.high:+.3f})",
         "≤ 0.01": f"{100 * one.at_reference:.0f} %",
         "within 1 %": f"{100 * one.within:.0f} %",
-        "worst": f"{100 * one.worst:.1f} %",
+        "worst": f"{100 * one.worst:.1f} %" if one.worst < 10.0 else "> 1000 %",
         "held out": f"{100 * one.held_out:+.1f} %",
         "reached at": f"{one.reached:.2f}",
         "lost": f"{one.lost} of {one.cells}",
