@@ -1,10 +1,8 @@
 """RLLearningRate on real Trainers."""
 
-import math
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -12,7 +10,7 @@ from fits import QUIET, Module, full_loss, rows, trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor, nn
+from torch import nn
 
 from rl_lr.callbacks import RLLearningRate
 from rl_lr.config import ControlConfig
@@ -205,34 +203,6 @@ def test_a_failing_policy_hands_over_with_one_warning_or_raises(on_error: Any) -
         run.fit(module, rows())
     assert sum("hands over" in str(one.message) for one in caught) == 1
     assert module.rates[-1] == 0.01 * base_schedule(39, 40, "cosine", ControlConfig())
-
-
-def test_it_works_in_the_other_lightning_namespace() -> None:
-    class Twin(lightning.pytorch.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = nn.Linear(8, 1)
-
-        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-            return nn.functional.mse_loss(self.network(batch[0]), batch[1])
-
-        def configure_optimizers(self) -> Any:
-            return torch.optim.AdamW(self.parameters(), 1e-3)
-
-    run = trainer(RLLearningRate(), namespace=lightning.pytorch)
-    run.fit(Twin(), rows())
-    assert math.isfinite(run.callback_metrics["rl_lr/lr"])
-
-
-def test_validation_alone_and_a_fit_without_steps_do_nothing() -> None:
-    class Validated(Module):
-        def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
-            pass
-
-    callback = RLLearningRate()
-    trainer(callback).validate(Validated(), rows(), verbose=False)
-    trainer(callback, limit_train_batches=0).fit(Module(), rows())
-    assert callback.scheduler is None
 
 
 @pytest.mark.parametrize(
