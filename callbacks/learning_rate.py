@@ -148,8 +148,7 @@ class RLLearningRate(Callback):
         for index, scheduler in self.schedulers.items():
             if not scheduler.stepped:
                 continue
-            loss = self._losses.take(index)
-            self._or_fall_back(scheduler, lambda: scheduler.step(loss))  # noqa: B023  # called at once
+            self._step_or_fall_back(scheduler, self._losses.take(index))
             self._log(trainer, index, decided=scheduler.controller.just_decided)
 
     @override
@@ -211,10 +210,10 @@ class RLLearningRate(Callback):
                 raise
         return scheduler
 
-    def _or_fall_back(self, scheduler: RLScheduler, call: Callable[[], None]) -> None:
-        """Hand an ailing run back to its base schedule."""
+    def _step_or_fall_back(self, scheduler: RLScheduler, loss: Tensor | None) -> None:
+        """Report a step; hand an ailing run back to its base schedule."""
         try:
-            call()
+            scheduler.step(loss)
         except Exception as error:
             if self.on_error == "raise":
                 raise

@@ -51,14 +51,13 @@ class Guard:
 
     def __init__(self, runs: int, ratio: float, device: torch.device | str) -> None:
         self._ratio = ratio
-        self._level = torch.full(
-            (runs,), math.nan, dtype=torch.float64, device=device
-        )  # where the loss began
-        self._scale = self._level  # how large it was
-        self._lowest = self._level  # mean loss of a window of enough losses
-        self._recent = self._level[:, None].repeat(1, _RECENT)  # means of the last such windows
+        unknown = torch.full((runs,), math.nan, dtype=torch.float64, device=device)
+        self._level = unknown  # where the loss began
+        self._scale = unknown  # how large it was
+        self._lowest = unknown  # mean loss of a window of enough losses
+        self._recent = unknown[:, None].repeat(1, _RECENT)  # means of the last such windows
         self._spreads = self._recent  # their standard deviations
-        self._alarm = torch.full_like(self._level, _SILENT)
+        self._alarm = torch.full_like(unknown, _SILENT)
         self.returns = torch.zeros(runs, dtype=torch.int64, device=device)
 
     def plainly_healthy(self, loss: Tensor) -> bool:
@@ -119,10 +118,8 @@ class Guard:
         """Keep mean and spread of the window under way of some runs, ``[runs]`` bool."""
         mean, spread = signals.window_loss, signals.window_spread
         self._lowest = torch.where(rows, torch.fmin(self._lowest, mean), self._lowest)
-        for name, newest in (("_recent", mean), ("_spreads", spread)):
-            kept = getattr(self, name)
-            moved = torch.cat((newest[:, None], kept[:, :-1]), dim=1)
-            setattr(self, name, torch.where(rows[:, None], moved, kept))
+        self._recent = _pushed(self._recent, mean, rows)
+        self._spreads = _pushed(self._spreads, spread, rows)
 
     def _high(self, signals: Signals) -> Tensor:
         """A window's mean loss above which a run has fallen, ``[runs]``; NaN before the first window was read.
@@ -161,3 +158,8 @@ class Guard:
         self._level, self._scale, self._lowest = states["level"], states["scale"], states["lowest"]
         self._recent, self._spreads = states["recent"], states["spreads"]
         self._alarm, self.returns = states["alarm"], states["returns"]
+
+
+def _pushed(kept: Tensor, newest: Tensor, rows: Tensor) -> Tensor:
+    """``kept [runs, n]`` with a newest value in front and the oldest gone, in some rows, ``[runs]`` bool."""
+    return torch.where(rows[:, None], torch.cat((newest[:, None], kept[:, :-1]), dim=1), kept)

@@ -3,7 +3,6 @@
 import warnings
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
 SUPPORTED: tuple[type[Optimizer], ...] = (
@@ -38,7 +37,8 @@ def check_optimizer(optimizer: Optimizer) -> None:
         ValueError: if it has nothing to train, or ``lr`` is not its step size.
     """
     name = type(optimizer).__name__
-    if not any(p.numel() for p in trainable(optimizer)):
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if not any(p.requires_grad and p.numel() for p in parameters):
         raise ValueError(
             "The optimizer has no trainable parameters: pass it parameters with requires_grad=True "
             "before the scheduler is built."
@@ -57,8 +57,3 @@ def check_optimizer(optimizer: Optimizer) -> None:
             f"proportional to lr, and lr may change at every step.",
             stacklevel=3,
         )
-
-
-def trainable(optimizer: Optimizer) -> list[Tensor]:
-    """Parameters that a gradient may come to."""
-    return [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
