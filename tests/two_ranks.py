@@ -102,6 +102,8 @@ def main(folder: Path, resume: str | None) -> None:
     else:
         results = {"resumed": fit(Module(lr=1e-4), RLLearningRate(total_steps=120), 5, resume=resume)}
     torch.save(results, folder / f"rank{torch.distributed.get_rank()}.pt")
+    torch.distributed.barrier()  # rank 0 keeps the store that the other one still asks
+    torch.distributed.destroy_process_group()  # its threads would abort an interpreter that ends
 
 
 if __name__ == "__main__":
