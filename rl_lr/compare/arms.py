@@ -30,11 +30,13 @@ def references() -> list[Controlled]:
 
 
 def contenders(policy: Policy) -> list[Controlled]:
-    """The policy, and the controls that would expose a false claim."""
+    """The policy, the one that Q-learning found, and the controls that would expose a false claim."""
     control, mark = policy.control, policy.sha256
+    other = Policy.load("dqn")
     return [
         Controlled("rl-lr", lambda: policy, mark, control=control),
         Controlled("rl-lr, each tensor", lambda: policy, mark, control=control, granularity="tensor"),
+        Controlled("rl-lr, DQN", lambda: other, other.sha256, control=other.control),
         Controlled("untrained policy", lambda: untrained(policy), mark, control=control),
         Controlled("blind policy", lambda: Blind(policy), mark, control=control),
         Controlled("replayed offsets", lambda: Replay(mean_actions(policy)), mark, control=control),
