@@ -9,6 +9,7 @@ import gymnasium as gym
 
 from rl_lr.envs.actions import DiscreteActions
 from rl_lr.envs.batched import BatchedLearningRateEnv
+from rl_lr.envs.lightning_fit import LightningFit
 from rl_lr.envs.single import LearningRateEnv
 
 ENV_ID = "rl_lr/LearningRate-v0"
@@ -19,4 +20,4 @@ gym.register(
     vector_entry_point="rl_lr.envs.batched:BatchedLearningRateEnv",
 )
 
-__all__ = ["ENV_ID", "BatchedLearningRateEnv", "DiscreteActions", "LearningRateEnv"]
+__all__ = ["ENV_ID", "BatchedLearningRateEnv", "DiscreteActions", "LearningRateEnv", "LightningFit"]

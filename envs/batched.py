@@ -15,6 +15,7 @@ from rl_lr.envs.spaces import action_space, observation_space
 from rl_lr.rollout import Rollout, draw, split
 from rl_lr.tasks import Family, Task, resolve
 from rl_lr.tasks.families import mixture
+from rl_lr.tasks.task import central_rate
 
 Array = NDArray[Any]
 
@@ -124,7 +125,7 @@ class BatchedLearningRateEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32],
         final[:] = list(observation)
         initial = torch.cat([part.initial_loss for part in self._parts]).cpu().numpy()
         loss = torch.cat([p.final_loss for p in self._parts if p.final_loss is not None]).cpu().numpy()
-        factor = np.concatenate([np.array(p.draw.base_lrs) / p.draw.task.optimizer.lr for p in self._parts])
+        factor = np.concatenate([np.array(p.draw.base_lrs) / central_rate(p.draw.task) for p in self._parts])
         details: dict[str, Any] = {}
         for name, value in (("initial_loss", initial), ("final_loss", loss), ("base_factor", factor)):
             details |= {name: value, f"_{name}": everywhere}

@@ -16,6 +16,7 @@ from rl_lr.rollout import Draw, draw
 from rl_lr.scheduler import RLScheduler
 from rl_lr.tasks import Family, Task, resolve
 from rl_lr.tasks.families import mixture
+from rl_lr.tasks.task import steppable
 
 
 class LearningRateEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
@@ -52,7 +53,8 @@ class LearningRateEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         super().reset(seed=seed)
         drawn: Draw | None = (options or {}).get("draw")
         self.draw = drawn or draw(self._family, 1, self.np_random, self.config)
-        task, run_seed = self.draw.task, self.draw.seeds[0]
+        self._task, run_seed = steppable(self.draw.task), self.draw.seeds[0]
+        task = self._task
         self.objective = build_objective(task, run_seed)
         self.optimizer = task.optimizer.build(self.objective.parameters(), self.draw.base_lrs[0])
         self.scheduler = RLScheduler(
@@ -91,7 +93,7 @@ class LearningRateEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.optimizer.zero_grad()
         loss: torch.Tensor = self.objective(*batch)
         loss.backward()
-        self.draw.task.optimizer.clip(self.objective.parameters())
+        self._task.optimizer.clip(self.objective.parameters())
         self.optimizer.step()
         self.scheduler.step(loss)
         return loss.detach().double()

@@ -5,9 +5,9 @@ an episode, when, or how often: merged in their order, episodes make the same tr
 """
 
 import gc
-import random
 import warnings
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +17,12 @@ from torch import Tensor
 
 from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.exploration import Exploration
+from rl_lr.groups import begin
 from rl_lr.memory import is_out_of_memory, too_large
 from rl_lr.policy import Policy
+from rl_lr.randomness import seed_all
 from rl_lr.reward import paired_rewards, score
-from rl_lr.rollout import Draw, Rollout, draw, split
+from rl_lr.rollout import Draw, draw, split
 from rl_lr.tasks.families import Weighted, mixture
 
 Array = NDArray[np.float32]
@@ -48,7 +50,7 @@ class Plan:
         """The group that belongs to a place in the training, and the generator that drew it."""
         rng = np.random.default_rng([self.seed, *place])
         drawn = draw(lambda rng: mixture(rng, self.families), self.group_size, rng, self.draw)
-        _seed_globals(int(rng.integers(2**31)))
+        seed_all(int(rng.integers(2**31)))
         return drawn, rng
 
 
@@ -122,11 +124,11 @@ class Trial:
 def final_scores(plan: Plan, trial: Trial) -> NDArray[np.float64]:
     """Score of every run of a group at its end, ``[runs]``."""
     drawn, _ = plan.group(VALIDATION, trial.group)
-    rollout = Rollout(drawn, trial.policy.control)
-    while not rollout.done:
-        rollout.advance(trial.policy.act(rollout.signals()))
-    assert rollout.final_loss is not None
-    return score(rollout.final_loss, rollout.initial_loss).numpy()
+    with closing(begin(drawn, trial.policy.control)) as group:
+        while not group.done:
+            group.advance(trial.policy.act(group.signals()))
+        assert group.final_loss is not None
+        return score(group.final_loss, group.initial_loss).numpy()
 
 
 def _explore(
@@ -167,19 +169,12 @@ def _explore_if_it_fits(
 
 def _explore_at_once(drawn: Draw, order: Order, control: ControlConfig, strays: Tensor) -> tuple[Tensor, ...]:
     gc.collect()  # traced graphs refer to themselves; the memory of the last ones is wanted now
-    rollout = Rollout(drawn, control)
     observations, actions, rewards = [], [], []
-    for row in strays:
-        observations.append(rollout.signals())
-        actions.append(order.exploration.act(order.policy, observations[-1], row))
-        rewards.append(rollout.advance(actions[-1]))
-    assert rollout.final_loss is not None
-    stacked = (torch.stack(rows, dim=1) for rows in (observations, actions, rewards))
-    return (rollout.initial_loss, rollout.final_loss, *stacked)
-
-
-def _seed_globals(seed: int) -> None:
-    """Networks with dropout, and tasks of users, draw from the global generators."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+    with closing(begin(drawn, control)) as group:
+        for row in strays:
+            observations.append(group.signals())
+            actions.append(order.exploration.act(order.policy, observations[-1], row))
+            rewards.append(group.advance(actions[-1]))
+        assert group.final_loss is not None
+        stacked = (torch.stack(rows, dim=1) for rows in (observations, actions, rewards))
+        return (group.initial_loss, group.final_loss, *stacked)

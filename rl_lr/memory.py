@@ -2,7 +2,7 @@
 
 import torch
 
-from rl_lr.tasks.task import Task
+from rl_lr.tasks.task import Fit, Task
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -11,7 +11,7 @@ def is_out_of_memory(error: Exception) -> bool:
     return known or "can't allocate memory" in str(error)
 
 
-def too_large(task: Task) -> MemoryError:
+def too_large(task: Task | Fit) -> MemoryError:
     """What to raise when not even one run of a task fits."""
     return MemoryError(
         f"A single run of task {task.name!r} does not fit into memory: make its network or batch smaller."

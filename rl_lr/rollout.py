@@ -14,14 +14,14 @@ from rl_lr.reward import score
 from rl_lr.schedules import BaseSchedule
 from rl_lr.sketches import Granularity, Sketches
 from rl_lr.snapshots import copy_rows
-from rl_lr.tasks.task import Family, Task
+from rl_lr.tasks.task import Family, Fit, Task, central_rate, steppable
 
 
 @dataclass(frozen=True)
 class Draw:
     """Everything that defines a group of runs of one task."""
 
-    task: Task
+    task: Task | Fit
     """What is trained."""
     seeds: tuple[int, ...]
     """Of each run: initial weights and mini-batches."""
@@ -57,26 +57,29 @@ def draw(family: Family, runs: int, rng: np.random.Generator, config: DrawConfig
     how their rates were set.
     """
     task = family(rng)
-    total_steps = round(float(np.exp(rng.uniform(np.log(config.min_steps), np.log(_longest(task, config))))))
+    total_steps = _horizon(task, rng, config)
     position = (rng.permutation(runs) + rng.random(runs)) / runs
     factors = config.misfactor ** (2.0 * position - 1.0)
     schedule: BaseSchedule = "cosine"
     if rng.random() < config.other_schedules:
         schedule = _OTHER_SCHEDULES[rng.choice(3)]
     seed = int(rng.integers(2**31))
-    return Draw(task, (seed,) * runs, tuple(task.optimizer.lr * factors), total_steps, schedule)
+    return Draw(task, (seed,) * runs, tuple(central_rate(task) * factors), total_steps, schedule)
 
 
-def _longest(task: Task, config: DrawConfig) -> float:
-    """Longest horizon of a task's runs, in steps."""
+def _horizon(task: Task | Fit, rng: np.random.Generator, config: DrawConfig) -> int:
+    """Log-uniform up to the longest that is affordable; of a fit its own."""
+    if isinstance(task, Fit):
+        return task.horizon()
     affordable = max(4 * config.min_steps, config.max_bytes / bytes_per_run(task))
-    return min(config.max_steps, affordable)
+    longest = min(config.max_steps, affordable)
+    return round(float(np.exp(rng.uniform(np.log(config.min_steps), np.log(longest)))))
 
 
 def part_size(drawn: Draw, device: torch.device | str = "cpu") -> int:
     """How many of a draw's runs are best stepped together: as many as a processor's cache holds."""
     runs = drawn.runs
-    if torch.device(device).type != "cpu" or runs <= _SMALLEST_PART:
+    if torch.device(device).type != "cpu" or runs <= _SMALLEST_PART or isinstance(drawn.task, Fit):
         return runs
     largest = max(_SMALLEST_PART, _CACHE // bytes_per_run(drawn.task))
     return math.ceil(runs / math.ceil(runs / largest))  # parts of equal size
@@ -113,9 +116,9 @@ class Rollout:
         device: torch.device | str = "cpu",
         granularity: Granularity = "network",
     ) -> None:
-        self.draw = drawn
+        self.draw, self._task = drawn, steppable(drawn.task)
         traced = drawn.total_steps >= _TRACE_FROM
-        self.engine = Engine(drawn.task, drawn.seeds, device, traced)
+        self.engine = Engine(self._task, drawn.seeds, device, traced)
         sizes = [p[0].numel() for p in self.engine.parameters.values()]
         self._sketches = Sketches(sizes, granularity)
         self.rows = drawn.runs * self._sketches.rows
@@ -175,6 +178,22 @@ class Rollout:
         else:
             copy_rows(self._trusted, self._recent, healthy)
         copy_rows(self._recent, self.engine.state, healthy)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps made."""
+        return self.controller.step
+
+    def look(self) -> tuple[Tensor, Tensor]:
+        """Loss on the fixed sample, and rate of the coming step, of the tensors of a run the geometric mean."""
+        return self.engine.evaluate().double(), self.lrs.log().mean(dim=1).exp()
+
+    def held_out_loss(self) -> Tensor:
+        """Loss on the rows that the task keeps apart; if it has none, on the fixed sample."""
+        return self.engine.evaluate(getattr(self._task, "held_out", None) or None)
 
     @property
     def lrs(self) -> Tensor:

@@ -16,7 +16,7 @@ from rl_lr.mean_policy import mean_policy
 from rl_lr.policy import Policy, PolicyFileError, write_atomically
 from rl_lr.provenance import command, commit, versions
 from rl_lr.resume import Progress, check_same, load, save
-from rl_lr.tasks import Family, Task, name_of, resolve
+from rl_lr.tasks import Family, Fit, Task, name_of, resolve
 from rl_lr.tasks.check import check_deterministic
 from rl_lr.tasks.families import TRAINING, Weighted
 from rl_lr.validation import Validation
@@ -28,7 +28,7 @@ Report = Callable[[int, Figures], None]
 
 def train(
     out: str | Path,
-    tasks: "Sequence[str | Task | Family] | None" = None,
+    tasks: "Sequence[str | Task | Fit | Family] | None" = None,
     config: TrainConfig | None = None,
     progress: Report | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -98,7 +98,7 @@ def train(
 
 
 def _begin(
-    out: Path, tasks: "Sequence[str | Task | Family] | None", config: TrainConfig | None, resume: bool
+    out: Path, tasks: "Sequence[str | Task | Fit | Family] | None", config: TrainConfig | None, resume: bool
 ) -> tuple[Progress, dict[str, Any] | None]:
     """Where a training stands, and the agent's state if it is taken up again."""
     if not resume:
@@ -126,7 +126,7 @@ def _validate(agent: Agent, validation: Validation, policy: Policy) -> Figures:
     return measured
 
 
-def _families(tasks: "Sequence[str | Task | Family] | None") -> Weighted:
+def _families(tasks: "Sequence[str | Task | Fit | Family] | None") -> Weighted:
     """What every group of runs draws its task from."""
     families = TRAINING if tasks is None else tuple((resolve(task), 1.0) for task in tasks)
     if not families:
@@ -136,7 +136,7 @@ def _families(tasks: "Sequence[str | Task | Family] | None") -> Weighted:
     return families
 
 
-def _check_tasks(tasks: "Sequence[str | Task | Family] | None") -> None:
+def _check_tasks(tasks: "Sequence[str | Task | Fit | Family] | None") -> None:
     """Refuse tasks under which a training could not be made again."""
     for task in tasks or ():
         check_deterministic(resolve(task))
@@ -166,11 +166,11 @@ def _keep(out: Path, agent: Agent, policy: Policy, progress: Progress) -> None:
         )
 
 
-def _names(tasks: "Sequence[str | Task | Family] | None") -> list[str]:
+def _names(tasks: "Sequence[str | Task | Fit | Family] | None") -> list[str]:
     return [name_of(task) for task in tasks or ()]
 
 
-def _origin(config: TrainConfig, tasks: "Sequence[str | Task | Family] | None") -> dict[str, Any]:
+def _origin(config: TrainConfig, tasks: "Sequence[str | Task | Fit | Family] | None") -> dict[str, Any]:
     """What is known of a policy before its training begins."""
     return {
         "agent": f"{config.agent.upper()} (stable-baselines3)",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rl_lr.episodes import VALIDATION, Plan, Trial, final_scores
 from rl_lr.policy import Policy
+from rl_lr.tasks.task import central_rate
 from rl_lr.workers.protocol import Workers
 
 _BINS = ((-math.inf, -3.0, "x0.01"), (-3.0, 3.0, "x1"), (3.0, math.inf, "x100"))  # log factor, nats
@@ -53,7 +54,7 @@ class Validation:
     def _factor(self) -> Tensor:
         """Log factor by which each base rate is off, ``[groups, runs]``."""
         draws = [self._plan.group(VALIDATION, group)[0] for group in self._groups]
-        return torch.stack([torch.tensor(d.base_lrs).log() - math.log(d.task.optimizer.lr) for d in draws])
+        return torch.stack([torch.tensor(d.base_lrs).log() - math.log(central_rate(d.task)) for d in draws])
 
     def _scores(self, policy: Policy) -> Tensor:
         """``[groups, runs]``."""

@@ -9,6 +9,7 @@ import pytest
 from rl_lr.cli import main
 from rl_lr.tasks import resolve
 from rl_lr.tasks.named import named
+from rl_lr.tasks.task import steppable
 
 MINE = """
 import torch
@@ -61,13 +62,13 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(("name", "size"), [("Parabola", 3), ("one", 4), ("made", 5)])
 def test_a_path_means_a_task_a_class_or_a_function(mine: Path, name: str, size: int) -> None:
-    task = resolve(f"my_tasks_1:{name}")(np.random.default_rng(0))
+    task = steppable(resolve(f"my_tasks_1:{name}")(np.random.default_rng(0)))
     assert task.data()[0].shape == (64, size)
 
 
 def test_a_function_of_a_generator_is_a_family(mine: Path) -> None:
     drawn = resolve("my_tasks_1:family")
-    assert len({drawn(np.random.default_rng(seed)).data()[0].shape for seed in range(9)}) > 2
+    assert len({steppable(drawn(np.random.default_rng(seed))).data()[0].shape for seed in range(9)}) > 2
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,8 @@ def test_wheel_holds_every_module(wheel: zipfile.ZipFile) -> None:
 def test_wheel_holds_data_and_licence(wheel: zipfile.ZipFile) -> None:
     names = wheel.namelist()
     policies = {name.as_posix() for name in repository_files() if name.parts[:2] == ("rl_lr", "policies")}
-    shipped = {f"rl_lr/policies/default/{name}" for name in ("model.safetensors", "config.json", "README.md")}
+    files = ("model.safetensors", "config.json", "README.md")
+    shipped = {f"rl_lr/policies/{policy}/{name}" for policy in ("default", "dqn") for name in files}
     assert shipped <= policies
     assert policies | {"rl_lr/py.typed"} <= set(names)
     assert any(re.fullmatch(r"rl_lr-[^/]+\.dist-info/licenses/LICENSE", name) for name in names)
@@ -177,6 +178,10 @@ def imports(path: Path, package: str) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
+BRIDGE = {"lightning_fit.py", "fit_under_way.py"}
+"""The one environment that runs the callback which deploys; loading it loads neither, see above."""
+
+
 @pytest.mark.parametrize(
     ("package", "banned"),
     [
@@ -192,7 +197,7 @@ def test_dependencies_point_to_the_core(package: str, banned: set[str]) -> None:
         f"{path.name} imports {name}"
         for path, place in files.items()
         for name in imports(path, place)
-        if any(f"{name}.".startswith(f"{ban}.") for ban in banned)
+        if path.name not in BRIDGE and any(f"{name}.".startswith(f"{ban}.") for ban in banned)
     ]
     assert not wrong
 

@@ -19,6 +19,7 @@ from rl_lr.rollout import Draw, Rollout
 from rl_lr.signals import NUM_SIGNALS
 from rl_lr.sketches import Granularity
 from rl_lr.tasks import TensorTask, real_task
+from rl_lr.tasks.task import steppable
 
 STEPS = 120
 
@@ -39,7 +40,7 @@ def drawn(name: str) -> Draw:
 
 
 def by_single_env(draw: Draw, policy: Policy) -> tuple[Tensor, Tensor, Tensor]:
-    env = LearningRateEnv(task=draw.task, control=policy.control)
+    env = LearningRateEnv(task=steppable(draw.task), control=policy.control)
     observation, _ = env.reset(options={"draw": draw})
     seen, offsets, over = [], [], False
     while not over:
@@ -66,7 +67,7 @@ class Module(pl.LightningModule):
 
     def __init__(self, draw: Draw) -> None:
         super().__init__()
-        self.objective: Objective = build_objective(draw.task, draw.seeds[0])
+        self.objective: Objective = build_objective(steppable(draw.task), draw.seeds[0])
         self.draw = draw
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
@@ -74,7 +75,7 @@ class Module(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.draw.task.optimizer.build(self.objective.parameters(), self.draw.base_lrs[0])
+        return steppable(self.draw.task).optimizer.build(self.objective.parameters(), self.draw.base_lrs[0])
 
 
 class Rows(torch.utils.data.IterableDataset[tuple[Tensor, ...]]):
@@ -84,7 +85,7 @@ class Rows(torch.utils.data.IterableDataset[tuple[Tensor, ...]]):
         self.draw = draw
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        batches = Batches(self.draw.task, list(self.draw.seeds))
+        batches = Batches(steppable(self.draw.task), list(self.draw.seeds))
         for _ in range(STEPS):
             yield tuple(rows[0] for rows in batches.rows(batches.draw()))
 
@@ -156,7 +157,7 @@ def test_they_agree_as_well_on_a_run_that_explodes_and_goes_back(name: str, fact
 def test_engine_and_callback_agree_where_every_tensor_has_a_rate(name: str) -> None:
     draw, policy = drawn(name), lively_policy()
     stacked, lightning = by_engine(draw, policy, "tensor"), by_callback(draw, policy, "tensor")
-    assert stacked[0].shape == (56, len(list(draw.task.model().parameters())), NUM_SIGNALS)
+    assert stacked[0].shape == (56, len(list(steppable(draw.task).model().parameters())), NUM_SIGNALS)
     assert (stacked[1][19] - stacked[1][19].mean()).abs().max() > 0.1  # tensors went their own ways
     for ours, theirs in zip(lightning[:2], stacked[:2], strict=True):  # later, rounding grows by itself
         torch.testing.assert_close(ours[:20], theirs[:20], rtol=0.0, atol=1e-4)

@@ -8,11 +8,12 @@ from rl_lr.config import DrawConfig
 from rl_lr.rollout import Draw, Rollout, draw, split
 from rl_lr.tasks import real_task
 from rl_lr.tasks.families import quadratic
+from rl_lr.tasks.task import central_rate
 
 
 def test_base_rates_are_spread_evenly_over_the_whole_range() -> None:
     drawn = draw(quadratic, 16, np.random.default_rng(0), DrawConfig(misfactor=100.0))
-    position = np.log(np.array(drawn.base_lrs) / drawn.task.optimizer.lr) / np.log(100.0)
+    position = np.log(np.array(drawn.base_lrs) / central_rate(drawn.task)) / np.log(100.0)
     assert (np.floor((np.sort(position) + 1.0) * 8) == np.arange(16)).all()
 
 

@@ -12,7 +12,8 @@ from rl_lr.compare.runs import LOOKS, Looks, Track, drawn, starts
 from rl_lr.compare.workloads import Workload
 from rl_lr.config import ControlConfig
 from rl_lr.controller import LAW
-from rl_lr.rollout import Rollout, split
+from rl_lr.groups import begin
+from rl_lr.rollout import split
 from rl_lr.schedules import BaseSchedule
 from rl_lr.sketches import Granularity
 
@@ -57,31 +58,28 @@ class Controlled:
     def run(self, workload: Workload) -> list[Track]:
         """Every start of a workload."""
         begun, pilot, looks, decision = starts(workload, self.factors), self.pilot(), Looks(), 0
-        rollouts = [
-            Rollout(part, self.control, granularity=self.granularity)
+        parts = [
+            begin(part, self.control, self.granularity)
             for part in split(drawn(workload, begun, self.schedule))
         ]
-        rows = [part.rows for part in rollouts]
+        rows = [part.rows for part in parts]
         look_every = max(1, self.control.decision_count // LOOKS)
-        while not rollouts[0].done:
-            actions = pilot.act(torch.cat([part.signals() for part in rollouts]))
-            for part, own in zip(rollouts, actions.split(rows), strict=True):
+        while not parts[0].done:
+            actions = pilot.act(torch.cat([part.signals() for part in parts]))
+            for part, own in zip(parts, actions.split(rows), strict=True):
                 part.advance(own)
             decision += 1
-            if decision % look_every == 0 or rollouts[0].done:
-                looks.add(rollouts[0].controller.step, _losses(rollouts), _rates(rollouts))
-        held_out = torch.cat([part.engine.evaluate(workload.task.held_out) for part in rollouts])
-        return looks.tracks(begun, torch.cat([part.initial_loss for part in rollouts]), held_out)
+            if decision % look_every == 0 or parts[0].done:
+                losses, rates = (
+                    torch.cat(seen) for seen in zip(*(part.look() for part in parts), strict=True)
+                )
+                looks.add(parts[0].step, losses, rates)
+        initial, held_out = (
+            torch.cat(seen)
+            for seen in zip(*((p.initial_loss, p.held_out_loss()) for p in parts), strict=True)
+        )
+        return looks.tracks(begun, initial, held_out)
 
     def rows(self, tracks: Sequence[Track]) -> dict[str, list[Track]]:
         """One line; base rates that only the reference is tuned over are left out."""
         return {self.name: [one for one in tracks if one.factor in FACTORS]}
-
-
-def _losses(rollouts: list[Rollout]) -> Tensor:
-    return torch.cat([part.engine.evaluate() for part in rollouts]).double()
-
-
-def _rates(rollouts: list[Rollout]) -> Tensor:
-    """Of the coming step; of the tensors of a run the geometric mean."""
-    return torch.cat([part.lrs.log().mean(dim=1).exp() for part in rollouts])

@@ -6,25 +6,25 @@ import numpy as np
 
 from rl_lr.tasks.named import named
 from rl_lr.tasks.real import REAL, real_task
-from rl_lr.tasks.task import Family, Task
+from rl_lr.tasks.task import Family, Fit, Task
 from rl_lr.tasks.tensors import TensorTask
 
-__all__ = ["REAL", "Family", "Task", "TensorTask", "name_of", "real_task", "resolve"]
+__all__ = ["REAL", "Family", "Fit", "Task", "TensorTask", "name_of", "real_task", "resolve"]
 
 
 @dataclass(frozen=True)
 class Always:
     """The family of a single task."""
 
-    task: Task
+    task: Task | Fit
     """What every draw gives."""
 
-    def __call__(self, rng: np.random.Generator) -> Task:
+    def __call__(self, rng: np.random.Generator) -> Task | Fit:
         """The task, whatever the generator."""
         return self.task
 
 
-def name_of(task: "str | Task | Family") -> str:
+def name_of(task: "str | Task | Fit | Family") -> str:
     """What a person would call it.
 
     >>> from rl_lr.tasks.families import quadratic
@@ -38,16 +38,16 @@ def name_of(task: "str | Task | Family") -> str:
     return str(getattr(task, "name", getattr(task, "__name__", type(task).__name__)))
 
 
-def resolve(task: "str | Task | Family") -> Family:
-    """Turn what a person names into a family: a name (:func:`rl_lr.tasks.named.named`), a task or a family.
+def resolve(task: "str | Task | Fit | Family") -> Family:
+    """Turn what a person names into a family: a name (:func:`rl_lr.tasks.named.named`), a task, a fit or a family.
 
     Raises:
         ValueError: for a name that means no task.
-        TypeError: for an object that is neither a task nor a function.
+        TypeError: for an object that is neither a task, a fit, nor a function.
     """
     if isinstance(task, str):
         return resolve(named(task))
-    if isinstance(task, Task):
+    if isinstance(task, (Task, Fit)):
         return Always(task)
     if callable(task):
         return task

@@ -1,15 +1,22 @@
 """Whether a task keeps the promises that training on it relies on."""
 
+from contextlib import closing
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from rl_lr.config import ControlConfig
 from rl_lr.engine import Engine, Objective, build_objective
+from rl_lr.groups import begin
+from rl_lr.rollout import Draw
 from rl_lr.tasks import resolve
-from rl_lr.tasks.task import Family, Task
+from rl_lr.tasks.task import Family, Fit, Task
+
+_COMPARED = 14  # decisions of a fit: past its warm-up
 
 
-def check(task: "str | Task | Family") -> None:
+def check(task: "str | Task | Fit | Family") -> None:
     """The contract of a task, for a test suite of your own::
 
         def test_my_task_keeps_its_promises():
@@ -26,6 +33,9 @@ def check(task: "str | Task | Family") -> None:
     """
     family = resolve(task)
     drawn = family(np.random.default_rng(0))
+    if isinstance(drawn, Fit):
+        check_deterministic(family)
+        return
     _check_rows(drawn)
     _check_gradients(drawn)
     check_deterministic(family)
@@ -39,6 +49,9 @@ def check_deterministic(family: Family) -> None:
         ValueError: if they differ: what, and what to do.
     """
     first, second = (family(np.random.default_rng(0)) for _ in range(2))
+    if isinstance(first, Fit) or isinstance(second, Fit):
+        _check_fit(first)
+        return
     rows = [[t[: first.batch_size] for t in task.data()] for task in (first, second)]
     if not _same(first.data(), second.data()):
         raise _not_deterministic(
@@ -54,6 +67,23 @@ def check_deterministic(family: Family) -> None:
     if not _same(*losses):
         raise _not_deterministic(
             first, "loss() gave other values for the same weights and rows", "torch's global generator"
+        )
+
+
+def _check_fit(fit: Task | Fit) -> None:
+    """Begin a fit twice under the same seed, and compare the signals of its first decisions."""
+    drawn, control = Draw(fit, (0,), (1.0,), 0), ControlConfig()
+    seen = []
+    for _ in range(2):
+        with closing(begin(drawn, control)) as group:
+            rows = [group.signals()]
+            for _ in range(_COMPARED):
+                group.advance(torch.zeros(1))
+                rows.append(group.signals())
+        seen.append(rows)
+    if not _same(*seen):
+        raise _not_deterministic(
+            fit, "two fits saw other losses or gradients under the same seed", "the global generators"
         )
 
 
@@ -110,7 +140,7 @@ def _same(first: "list[Tensor] | tuple[Tensor, ...]", second: "list[Tensor] | tu
     )
 
 
-def _not_deterministic(task: Task, what: str, source: str) -> ValueError:
+def _not_deterministic(task: Task | Fit, what: str, source: str) -> ValueError:
     return ValueError(
         f"Task {task.name!r} is not deterministic: {what}, so no training on it could be made again or resumed; "
         f"draw its random numbers from {source}, freshly seeded."

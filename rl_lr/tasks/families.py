@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rl_lr.optimizers import OptimizerSpec
 from rl_lr.tasks import networks
-from rl_lr.tasks.task import Family, Task
+from rl_lr.tasks.task import Family, Fit, Task
 from rl_lr.tasks.tensors import Criterion, TensorTask, cross_entropy, next_token, squared_error
 
 _FEW = 256  # rows that may be a batch
@@ -326,7 +326,7 @@ TRAINING: Weighted = (
 """The families that train the default policy, with the weight that each is drawn with."""
 
 
-def mixture(rng: Generator, families: Weighted = TRAINING) -> Task:
+def mixture(rng: Generator, families: Weighted = TRAINING) -> Task | Fit:
     """A task from one of the families, drawn by weight."""
     weights = np.array([weight for _, weight in families])
     family, _ = families[rng.choice(len(families), p=weights / weights.sum())]

@@ -9,30 +9,37 @@ from pathlib import Path
 from typing import Any, cast
 
 from rl_lr.tasks.real import REAL, real_task
-from rl_lr.tasks.task import Family, Task
+from rl_lr.tasks.task import Family, Fit, Task
 
 GROUP = "rl_lr.tasks"
 """Group of entry points under which packages offer tasks: ``name = "package.module:object"``."""
 
+BUILT_IN = "built-in"
+"""Name of the mixture of families that the default policy trains on."""
 
-def named(name: str) -> "Task | Family":
+
+def named(name: str) -> "Task | Fit | Family":
     """What a name means.
 
-    Either a task on real data (:data:`rl_lr.tasks.REAL`), the name of an entry point in the group
-    :data:`GROUP`, or ``"package.module:object"``: a task, a class or function without arguments that
-    makes one, or a family. Modules are looked for in the current folder, too.
+    Either a task on real data (:data:`rl_lr.tasks.REAL`), :data:`BUILT_IN`, the name of an entry point in the group
+    :data:`GROUP`, or ``"package.module:object"``: a task or a fit, a class or function without
+    arguments that makes one, or a family. Modules are looked for in the current folder, too.
 
     Raises:
         ValueError: if it means nothing, cannot be imported, or is something else.
     """
     if name in REAL:
         return real_task(name)
+    if name == BUILT_IN:
+        from rl_lr.tasks.families import mixture  # which need the tasks
+
+        return mixture
     if ":" in name:
         return _made(name, _imported(name))
     offered = {one.name: one for one in entry_points(group=GROUP)}
     if name in offered:
         return _made(name, _imported(offered[name].value))
-    known = ", ".join([*REAL, *offered])
+    known = ", ".join([*REAL, BUILT_IN, *offered])
     raise ValueError(
         f"There is no task {name!r}: choose one of {known}, give the path of your own, package.module:name, or "
         f"pass a Task object."
@@ -53,9 +60,9 @@ def _imported(path: str) -> Any:
         ) from error
 
 
-def _made(name: str, found: Any) -> "Task | Family":
+def _made(name: str, found: Any) -> "Task | Fit | Family":
     """The task itself, the one that a class or function without arguments makes, or a family."""
-    if isinstance(found, Task) and not isinstance(found, type):
+    if isinstance(found, (Task, Fit)) and not isinstance(found, type):
         return found
     if not callable(found):
         raise _no_task(name, type(found).__name__)
@@ -67,7 +74,7 @@ def _made(name: str, found: Any) -> "Task | Family":
         raise ValueError(
             f"The task {name!r} could not be made ({type(error).__name__}: {error}): it is called without arguments."
         ) from error
-    if not isinstance(made, Task):
+    if not isinstance(made, (Task, Fit)):
         raise _no_task(name, f"a {type(made).__name__}, made by calling it,")
     return made
 

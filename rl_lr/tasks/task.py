@@ -1,12 +1,17 @@
 """What a task is: how to build an optimizee, its data and its loss."""
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
 
 from rl_lr.optimizers import OptimizerSpec
+
+if TYPE_CHECKING:
+    from rl_lr.config import ControlConfig
+    from rl_lr.groups import Group
+    from rl_lr.rollout import Draw
 
 
 @runtime_checkable
@@ -63,5 +68,44 @@ class Task(Protocol):
         ...
 
 
-Family = Callable[[np.random.Generator], Task]
+@runtime_checkable
+class Fit(Protocol):
+    """A task whose runs are somebody else's loop, such as a Trainer's (:class:`rl_lr.envs.LightningFit`).
+
+    The engine has no part in them. Base rates are multiples of the loop's own.
+    """
+
+    @property
+    def name(self) -> str:
+        """What logs call it."""
+        ...
+
+    def horizon(self) -> int:
+        """Optimizer steps of a run."""
+        ...
+
+    def begin(self, drawn: "Draw", control: "ControlConfig") -> "Group":
+        """Runs that stop at decisions."""
+        ...
+
+
+Family = Callable[[np.random.Generator], "Task | Fit"]
 """Draws a task; the same generator state gives the same task."""
+
+
+def steppable(task: "Task | Fit") -> Task:
+    """The task, if an engine or a loop of ours can step it.
+
+    Raises:
+        TypeError: for a fit.
+    """
+    if isinstance(task, Fit):
+        raise TypeError(
+            f"{task.name!r} is a fit, a loop of its own: only training, comparison and its own environment step it."
+        )
+    return task
+
+
+def central_rate(task: "Task | Fit") -> float:
+    """The rate that a person would start from; of a fit 1, its loop's own."""
+    return 1.0 if isinstance(task, Fit) else task.optimizer.lr

@@ -1,0 +1,51 @@
+"""The global random generators: of Python, numpy and torch's CPU, taken together."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class States:
+    """Where all of them stand."""
+
+    python: tuple[Any, ...]
+    """Of ``random``."""
+    numpy: dict[str, Any]
+    """Of ``numpy.random``."""
+    torch: Tensor
+    """Of torch's CPU generator."""
+
+    @classmethod
+    def now(cls) -> "States":
+        """A copy."""
+        return cls(random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state())
+
+    def restore(self) -> None:
+        """Put them back there."""
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.torch)
+
+
+def seed_all(seed: int) -> None:
+    """Seed all of them: networks with dropout, and tasks of users, draw from them."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Whatever happens inside, they stand afterwards where they stood."""
+    before = States.now()
+    try:
+        yield
+    finally:
+        before.restore()
