@@ -19,7 +19,8 @@ _DEFAULT = TrainConfig()
 
 def train_command(
     out: Path | None = None,
-    task: list[str] | None = None,
+    task: list[str] | str | None = None,
+    from_: str | None = None,
     agent: Literal["ppo", "dqn"] = "ppo",
     settings: TrainConfig = _DEFAULT,
     resume: Path | None = None,
@@ -31,8 +32,10 @@ def train_command(
 
     Args:
         out: Folder for the policy, its model card, checkpoints and TensorBoard curves.
-        task: Tasks to train on: names of tasks on real data or of installed packages, or package.module:name of your
-            own; left out, the built-in families.
+        task: Task to train on, or a list of them: names of tasks on real data or of installed packages, or package.module:name of your
+            own; built-in for the families of the default policy, which is also meant if it is left out.
+        from_: Policy that PPO begins from (--from default), a name or folder; what comes out is the best on runs kept
+            apart, of those measured, and never worse on them than that.
         agent: What learns: PPO, which takes any action, or DQN, which chooses among a few.
         settings: Sizes, seeds, and the agents' settings.
         resume: Folder of the training to go on with, instead of out; its tasks and settings stay.
@@ -51,11 +54,15 @@ def train_command(
     if agent != _DEFAULT.agent:
         settings = replace(settings, agent=agent)
     config = None if resume and settings == _DEFAULT else settings
-    total = (config or load(folder)[0].config).total_iterations
+    planned = config or load(folder)[0].config
+    tasks = [task] if isinstance(task, str) else task
+    total = planned.iterations if from_ else planned.total_iterations
     where = _workers(engine, workers, address)
     console, interrupted = Console(), _interrupts()
     with training_progress(console, iterations=total) as progress:
-        policy = train(folder, task, config, progress, lambda: bool(interrupted), resume is not None, where)
+        policy = train(
+            folder, tasks, config, progress, lambda: bool(interrupted), resume is not None, where, from_
+        )
     done = policy.provenance["iterations"]
     if done < total:
         console.print(
@@ -173,7 +180,9 @@ def main() -> None:
         "convert": convert_command,
     }
     try:
-        auto_cli(commands, as_positional=False)
+        auto_cli(
+            commands, as_positional=False, allow_abbrev=True
+        )  # --from is short for --from_, as Python needs
     except (ValueError, TypeError, OSError, MemoryError, WorkerError) as error:
         fail(error)
     except KeyboardInterrupt:

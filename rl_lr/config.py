@@ -119,6 +119,19 @@ class DQNConfig:
 
 
 @dataclass(frozen=True)
+class StartConfig:
+    """What takes the place of :class:`PPOConfig`'s where a training begins from a policy instead of from nothing."""
+
+    learning_rate: float = 3e-4
+    """Step size at the start; it falls linearly to a tenth."""
+    log_std: float = -1.9
+    """Log standard deviation of the actions: far less exploration than from nothing."""
+    critic_first: int = 1
+    """Iterations in which only the critic learns: before it knows anything, its advantages would spoil the
+    policy."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """What a policy is trained with."""
 
@@ -126,7 +139,7 @@ class TrainConfig:
     """What learns."""
     members: int = 2
     """Policies trained one after the other, from networks and on runs of their own; the result acts
-    by their mean."""
+    by their mean. One, if the training begins from a policy."""
     iterations: int = 22
     """Of each member; one is a whole run of every environment, and then the agent learns from it."""
     groups: int = 48
@@ -136,13 +149,17 @@ class TrainConfig:
     seed: int = 0
     """Of tasks, runs, network and exploration."""
     hidden: tuple[int, ...] = (64, 64)
-    """Widths of the policy's hidden layers."""
+    """Widths of the policy's hidden layers; those of the policy that the training begins from, if any."""
     validate_every: int = 10
     """Iterations between measurements on runs kept apart; the last one is always measured. 0: never."""
+    validation_groups: int = 15
+    """Tasks, of ``group_size`` runs each, that are kept apart for measuring."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """How PPO learns."""
     dqn: DQNConfig = field(default_factory=DQNConfig)
     """How DQN learns."""
+    start: StartConfig = field(default_factory=StartConfig)
+    """How PPO learns from a policy that is there already."""
     draw: DrawConfig = field(default_factory=DrawConfig)
     """How runs are drawn."""
     control: ControlConfig = field(default_factory=ControlConfig)
@@ -158,6 +175,11 @@ class TrainConfig:
             raise ValueError(
                 f"TrainConfig.groups is {self.groups} and group_size {self.group_size}: give at least one group, "
                 f"of at least two runs, which are paid by their standing among each other."
+            )
+        if self.validation_groups < 1:
+            raise ValueError(
+                f"TrainConfig.validation_groups is {self.validation_groups}: give at least 1; to measure nothing, set "
+                f"validate_every to 0."
             )
         if self.agent not in ("ppo", "dqn"):
             raise ValueError(f"TrainConfig.agent is {self.agent!r}: choose 'ppo' or 'dqn'.")

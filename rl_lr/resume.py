@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from rl_lr.config import ControlConfig, DQNConfig, DrawConfig, PPOConfig, TrainConfig
+from rl_lr.config import ControlConfig, DQNConfig, DrawConfig, PPOConfig, StartConfig, TrainConfig
 from rl_lr.policy import write_atomically
 
 STATE_FILE = "training.pt"
@@ -32,6 +32,8 @@ class Progress:
     """Iterations done."""
     minutes: float
     """Time they took."""
+    start: str = ""
+    """Checksum of the policy that it began from; empty for none."""
 
 
 def save(out: Path, progress: Progress, agent: dict[str, Any]) -> None:
@@ -58,6 +60,7 @@ def load(out: Path) -> tuple[Progress, dict[str, Any]]:
             "hidden": tuple(settings["hidden"]),
             "ppo": PPOConfig(**settings["ppo"]),
             "dqn": DQNConfig(**settings["dqn"] | {"choices": tuple(settings["dqn"]["choices"])}),
+            "start": StartConfig(**settings["start"]),
             "draw": DrawConfig(**settings["draw"]),
             "control": ControlConfig(**settings["control"]),
         }

@@ -16,6 +16,7 @@ from rl_lr.mean_policy import mean_policy
 from rl_lr.policy import Policy, PolicyFileError, write_atomically
 from rl_lr.provenance import command, commit, versions
 from rl_lr.resume import Progress, check_same, load, save
+from rl_lr.starting import best_policy, starting_point
 from rl_lr.tasks import Family, Fit, Task, name_of, resolve
 from rl_lr.tasks.check import check_deterministic
 from rl_lr.tasks.families import TRAINING, Weighted
@@ -34,6 +35,7 @@ def train(
     should_stop: Callable[[], bool] | None = None,
     resume: bool = False,
     workers: Workers | None = None,
+    start: str | Policy | None = None,
 ) -> Policy:
     """Train a policy and export it into ``out``.
 
@@ -51,28 +53,34 @@ def train(
             and the result is that of a training that was never stopped, bit for bit.
         workers: where episodes are played, from :mod:`rl_lr.workers`; None for this process. The
             policy is the same, bit for bit, wherever that is.
+        start: a policy that PPO begins from, or its name or folder; None to begin from nothing. A training
+            that is resumed began from what it began from.
 
     Returns:
-        The policy of the last iteration; with several members, the mean of the last of each.
+        The policy of the last iteration; with several members, the mean of the last of each. If it began from a
+        policy, the best on the runs kept apart, of those measured; the one that it began from is among them.
 
     Raises:
         ValueError: if there is no task, or one that is not deterministic or cannot be sent to
             the workers; if there is nothing to resume, or something else than that.
     """
     out, workers = Path(out), workers or Local()
-    begun, state = _begin(out, tasks, config, resume)
+    begun, state, first = _begin(out, tasks, config, resume, start)
     tasks, config = (begun.tasks or None) if resume and not tasks else tasks, begun.config
     plan = Plan(_families(tasks), config.draw, config.control, config.group_size, config.seed)
     _check_tasks(tasks)
     with closing(workers):
         workers.start(plan)
         out.mkdir(parents=True, exist_ok=True)
-        agent = build(config, out, begun.iterations)
+        agent = build(config, out, begun.iterations, first)
         if state is not None:
             agent.load_state_dict(state)
         members = _members(out, begun) or [agent.policy({}, str(out))]
-        validation, figures = Validation(plan, workers), Figures()
-        origin, start = _origin(config, tasks), time.monotonic() - 60 * begun.minutes
+        validation, figures = Validation(plan, workers, config.validation_groups), Figures()
+        origin, clock = _origin(begun, tasks), time.monotonic() - 60 * begun.minutes
+        if first is not None and not begun.iterations:
+            measured = _progress(config, 0, 0.0, _validate(agent, validation, first))
+            replace(first, provenance=origin | measured).save(_checkpoint(out, 0))
         for done in range(begun.iterations + 1, config.total_iterations + 1):
             if done > len(members) * config.iterations:
                 agent = build(config, out, done - 1)
@@ -83,7 +91,7 @@ def train(
             due = config.validate_every and (last or done % config.validate_every == 0)
             measured = _validate(agent, validation, mean_policy(members)) if due else {}
             agent.curves.write(done)
-            minutes = (time.monotonic() - start) / 60
+            minutes = (time.monotonic() - clock) / 60
             members[-1] = replace(members[-1], provenance=origin | _progress(config, done, minutes, measured))
             _keep(out, agent, members[-1], replace(begun, iterations=done, minutes=minutes))
             figures |= measured
@@ -91,21 +99,26 @@ def train(
                 progress(done, figures)
             if last:
                 break
-    policy = mean_policy(members)
+    policy = mean_policy(members) if first is None else best_policy(_checkpoints(out, done), str(out))
     policy.save(out)
     write_atomically({out / "README.md": model_card(policy).encode()})
     return policy
 
 
 def _begin(
-    out: Path, tasks: "Sequence[str | Task | Fit | Family] | None", config: TrainConfig | None, resume: bool
-) -> tuple[Progress, dict[str, Any] | None]:
-    """Where a training stands, and the agent's state if it is taken up again."""
+    out: Path,
+    tasks: "Sequence[str | Task | Fit | Family] | None",
+    config: TrainConfig | None,
+    resume: bool,
+    start: "str | Policy | None",
+) -> tuple[Progress, dict[str, Any] | None, Policy | None]:
+    """Where a training stands, the agent's state if it is taken up again, and the policy that it began from."""
     if not resume:
-        return Progress(config or TrainConfig(), _names(tasks), iterations=0, minutes=0.0), None
+        first, config = starting_point(start, config or TrainConfig())
+        return Progress(config, _names(tasks), 0, 0.0, first.sha256 if first else ""), None, first
     begun, state = load(out)
     check_same(begun, config or begun.config, _names(tasks) if tasks else begun.tasks)
-    return begun, state
+    return begun, state, Policy.load(_checkpoint(out, 0)) if begun.start else None
 
 
 def _iterate(agent: Agent, workers: Workers, iteration: int) -> Figures:
@@ -149,6 +162,12 @@ def _members(out: Path, begun: Progress) -> list[Policy]:
     return [Policy.load(_checkpoint(out, iteration)) for iteration in last]
 
 
+def _checkpoints(out: Path, done: int) -> list[Policy]:
+    """The policy of every iteration that was kept, from the one that the training began from."""
+    folders = (_checkpoint(out, iterations) for iterations in range(done + 1))
+    return [Policy.load(folder) for folder in folders if folder.is_dir()]
+
+
 def _checkpoint(out: Path, iterations: int) -> Path:
     return out / "checkpoints" / f"{iterations:05d}"
 
@@ -170,14 +189,15 @@ def _names(tasks: "Sequence[str | Task | Fit | Family] | None") -> list[str]:
     return [name_of(task) for task in tasks or ()]
 
 
-def _origin(config: TrainConfig, tasks: "Sequence[str | Task | Fit | Family] | None") -> dict[str, Any]:
+def _origin(begun: Progress, tasks: "Sequence[str | Task | Fit | Family] | None") -> dict[str, Any]:
     """What is known of a policy before its training begins."""
     return {
-        "agent": f"{config.agent.upper()} (stable-baselines3)",
+        "agent": f"{begun.config.agent.upper()} (stable-baselines3)",
+        "start": begun.start,
         "command": command(),
         "commit": commit(),
         "tasks": _names(tasks) or "built-in training families",
-        "settings": asdict(config),
+        "settings": asdict(begun.config),
         "versions": versions(),
     }
 

@@ -40,11 +40,30 @@ def test_train_writes_a_policy_and_prints_where(
     assert torch.get_num_threads() == 1
 
 
+def test_train_begins_from_a_policy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    measured = [*TINY, "--settings.validate_every=1", "--settings.validation_groups=1"]
+    run(
+        monkeypatch,
+        "train",
+        "--from",
+        "default",
+        "--task",
+        "digits-linear",
+        "--out",
+        str(tmp_path),
+        *measured,
+    )
+    policy = Policy.load(tmp_path)
+    assert policy.provenance["start"] == Policy.load("default").sha256
+    assert policy.provenance["tasks"] == ["digits-linear"]
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
         (["train", "--out", "{tmp}/x", "--task", '["mnist"]', *TINY], "no task 'mnist'"),
         (["train", "--out", "{tmp}/file/x", *TINY], "Not a directory"),
+        (["train", "--out", "{tmp}/x", "--from", "nowhere", *TINY], "no policy 'nowhere'"),
         (["train", "--out", "{tmp}/x", "--workers", "2", *TINY], "needs --engine processes or ray"),
         (["train", "--out", "{tmp}/x", "--engine", "processes", "--workers", "0", *TINY], "workers is 0"),
         (["train", "--out", "{tmp}/x", "--address", "a:1", *TINY], "give --engine ray too"),

@@ -7,16 +7,18 @@ from rl_lr.agents.dqn import DQNAgent
 from rl_lr.agents.ppo import PPOAgent
 from rl_lr.agents.protocol import Agent
 from rl_lr.config import TrainConfig
+from rl_lr.policy import Policy
 
 __all__ = ["Agent", "DQNAgent", "Figures", "PPOAgent", "build"]
 
 
-def build(config: TrainConfig, out: Path, done: int = 0) -> Agent:
+def build(config: TrainConfig, out: Path, done: int = 0, start: Policy | None = None) -> Agent:
     """The agent that a configuration asks for.
 
     Args:
         config: sizes, seed and the agent's settings.
         out: folder of the training; curves go to ``tensorboard/`` in it.
         done: iterations done before, by earlier members or before a training is taken up again.
+        start: what PPO begins from.
     """
-    return (DQNAgent if config.agent == "dqn" else PPOAgent)(config, out, done)
+    return DQNAgent(config, out, done) if config.agent == "dqn" else PPOAgent(config, out, done, start)

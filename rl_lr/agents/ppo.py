@@ -1,6 +1,7 @@
 """Proximal policy optimization: stable-baselines3's, fed with episodes that others played."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ from stable_baselines3 import PPO
 from torch import nn
 
 from rl_lr.agents.curves import Curves, Figures, outcome
-from rl_lr.agents.export import linear_layers
+from rl_lr.agents.export import linear_layers, put_layers
 from rl_lr.agents.iteration import falling_rate, member_seed, seed_iteration
 from rl_lr.agents.privileged import PrivilegedCriticPolicy
 from rl_lr.agents.standing import STANDING, standing
-from rl_lr.config import TrainConfig
+from rl_lr.config import PPOConfig, TrainConfig
 from rl_lr.envs.spaces import action_space
 from rl_lr.episodes import Episode, Order, joined
 from rl_lr.exploration import Gaussian
@@ -34,11 +35,13 @@ class PPOAgent:
         config: sizes, seed and PPO's settings.
         out: folder of the training; curves go to ``tensorboard/`` in it.
         done: iterations done before, by earlier members or before a training is taken up again.
+        start: a policy of the sizes in ``config`` that it begins from.
     """
 
-    def __init__(self, config: TrainConfig, out: Path, done: int = 0) -> None:
+    def __init__(self, config: TrainConfig, out: Path, done: int = 0, start: Policy | None = None) -> None:
         self.config, self.curves = config, Curves(config, out, done)
-        own = config.ppo
+        own = config.ppo if start is None else _beginning_from_a_policy(config)
+        self._learning_rate, self._critic_first = own.learning_rate, config.start.critic_first if start else 0
         self.model = PPO(
             PrivilegedCriticPolicy,
             env=None,  # type: ignore[arg-type]  # episodes come from elsewhere
@@ -64,6 +67,8 @@ class PPOAgent:
         self.model.action_space, self.model.n_envs = action_space(), config.runs
         self.model._setup_model()
         self.model.set_logger(self.curves.logger)
+        if start is not None:
+            put_layers(self._actor, start.layers)
 
     def orders(self, iteration: int) -> list[Order]:
         """The episodes that iteration number ``iteration`` wants to learn from."""
@@ -74,8 +79,14 @@ class PPOAgent:
     def update(self, episodes: Sequence[Episode], iteration: int) -> Figures:
         """Learn from the episodes of an iteration, in their order."""
         seed_iteration(self.config, iteration)
-        self.model.lr_schedule = falling_rate(self.config, self.config.ppo.learning_rate, iteration)
+        self.model.lr_schedule = falling_rate(self.config, self._learning_rate, iteration)
         self._fill_buffer(episodes)
+        for parameter in self.model.policy.parameters():
+            parameter.requires_grad_()
+        if iteration < self._critic_first:
+            for module in self._actor:
+                module.requires_grad_(False)
+            self.model.policy.log_std.requires_grad_(False)
         self.model.train()
         return outcome(episodes)
 
@@ -103,8 +114,12 @@ class PPOAgent:
 
     def policy(self, provenance: dict[str, Any], name: str) -> Policy:
         """The actor's mean as it is now."""
-        actor = [*self.model.policy.mlp_extractor.policy_net, self.model.policy.action_net]
-        return Policy(linear_layers(actor), self.config.control, provenance, name)
+        return Policy(linear_layers(self._actor), self.config.control, provenance, name)
+
+    @property
+    def _actor(self) -> list[nn.Module]:
+        """The modules from signals to the mean of the actions, in order."""
+        return [*self.model.policy.mlp_extractor.policy_net, self.model.policy.action_net]
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and optimizer: episodes start fresh, and seeds follow from the iteration."""
@@ -115,3 +130,7 @@ class PPOAgent:
         """Go on from :meth:`state_dict`."""
         self.model.policy.load_state_dict(state["network"])
         self.model.policy.optimizer.load_state_dict(state["optimizer"])
+
+
+def _beginning_from_a_policy(config: TrainConfig) -> PPOConfig:
+    return replace(config.ppo, learning_rate=config.start.learning_rate, log_std=config.start.log_std)
