@@ -99,9 +99,11 @@ class RLLearningRateHF(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start anew for what is left of a training whose checkpoint holds no state of ours."""
+        """Go on from the state of a checkpoint; if it holds none of ours, start anew for what is left."""
         assert self._schedule is not None
-        if state.global_step > 0 and not self._schedule.restored:
+        if self._schedule.saved is not None:
+            self._schedule.scheduler.load_state_dict(self._schedule.saved)
+        elif state.global_step > 0:
             rank_zero_warn(
                 "This training resumes a checkpoint made without RLLearningRateHF: base rates are those of the "
                 "arguments, and the schedule starts anew for the steps that are left."
@@ -180,7 +182,7 @@ class _Schedule:
     def __init__(self, scheduler: RLScheduler, fallbacks: Fallbacks) -> None:
         self.scheduler, self._fallbacks = scheduler, fallbacks
         self.loss: Tensor | None = None  # of the batches since the step began
-        self.restored = False
+        self.saved: dict[str, Any] | None = None
 
     def add(self, loss: Tensor) -> None:
         """A part of the loss of the step under way."""
@@ -203,10 +205,12 @@ class _Schedule:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue, unless it is another schedule's: one that loaded ours and went on has counted further."""
+        """Keep it until the training starts, as the Trainer swallows warnings while it loads.
+
+        Another schedule's is left alone, also of one that loaded ours and has counted further.
+        """
         if "controller" in state and state["controller"]["step"] == state["last_epoch"]:
-            self.scheduler.load_state_dict(state)
-            self.restored = True
+            self.saved = state
 
 
 def _check_trainer(trainer: Trainer, on_conflict: str) -> None:
