@@ -240,4 +240,4 @@ def _mean_over_ranks(trainer: Trainer) -> Callable[[Tensor], Tensor] | None:
     accelerator = trainer.accelerator
     if accelerator.num_processes == 1:
         return None
-    return lambda value: torch.as_tensor(accelerator.reduce(value.clone(), reduction="mean"))
+    return lambda value: torch.as_tensor(accelerator.reduce(value, reduction="mean"))

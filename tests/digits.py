@@ -1,7 +1,5 @@
 """A small network on scikit-learn's handwritten digits, for the tests of other people's trainers."""
 
-from typing import cast
-
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
@@ -36,4 +34,4 @@ def loss_on(model: nn.Module, batch: "list[Tensor] | tuple[Tensor, ...]") -> Ten
 @torch.no_grad()
 def final_loss(model: nn.Module) -> float:
     """Over all pictures."""
-    return float(loss_on(model, cast("tuple[Tensor, ...]", data().tensors)))
+    return float(loss_on(model, data().tensors))

@@ -48,8 +48,15 @@ def digits(count: int = 1600) -> "Dataset[Any]":
     return [{"pictures": one, "labels": label} for one, label in zip(pictures, labels, strict=True)]  # type: ignore[return-value]
 
 
-def trainer(folder: Path, kind: type[Trainer] = Trainer, given: Any = (None, None), **settings: Any) -> Any:
-    """A Trainer of 40 steps on digits that says nothing."""
+def trainer(
+    folder: Path,
+    kind: type[Trainer] = Trainer,
+    given: Any = (None, None),
+    model: nn.Module | None = None,
+    rows: Any = None,
+    **settings: Any,
+) -> Any:
+    """A Trainer of 40 steps that says nothing; on digits, if no model and rows are given."""
     defaults: dict[str, Any] = {
         "max_steps": 40,
         "learning_rate": 1e-3,
@@ -62,7 +69,11 @@ def trainer(folder: Path, kind: type[Trainer] = Trainer, given: Any = (None, Non
     }
     args = TrainingArguments(str(folder), **(defaults | settings))
     return kind(
-        model=Digits(), args=args, train_dataset=digits(), eval_dataset=digits(160), optimizers=given
+        model=model or Digits(),
+        args=args,
+        train_dataset=rows or digits(),
+        eval_dataset=digits(160),
+        optimizers=given,
     )
 
 

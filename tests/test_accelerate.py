@@ -31,6 +31,7 @@ class Training:
         self.model, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader())
         self.scheduler: Any = RLScheduler(self.optimizer, STEPS) if ours else None
         if ours:
+            assert self.accelerator.prepare(self.scheduler) is self.scheduler
             self.accelerator.register_for_checkpointing(self.scheduler)
         self.batches = self.forever()
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from digits import GOOD_RATE, final_loss, loader, loss_on, network
 from lightning.fabric import Fabric
-from torch import Tensor
 
 from rl_lr import RLScheduler
 
@@ -34,7 +33,7 @@ class Training:
     def state(self) -> dict[str, Any]:
         return {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
 
-    def forever(self) -> Iterator[list[Tensor]]:
+    def forever(self) -> Iterator[Any]:
         while True:
             yield from self.loader
 

@@ -11,7 +11,7 @@ import torch
 from digits import data
 from hf_fits import Digits, Seen, Stop, compatible, controlled, cosine, logged, trainer
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, set_seed
 
 import rl_lr.callbacks
 from rl_lr.callbacks import RLLearningRateHF
@@ -26,22 +26,13 @@ def test_a_small_language_model_trains_from_a_rate_a_hundred_times_off(lr: float
     alphabet = sorted(set(TEXT))
     codes = torch.tensor([alphabet.index(letter) for letter in TEXT])
     rows: Any = [{"input_ids": row, "labels": row} for row in codes.view(-1, 32)]
-    shape = {"n_positions": 32, "n_embd": 32, "n_layer": 2, "n_head": 2, "bos_token_id": 0, "eos_token_id": 0}
+    shape: dict[str, Any] = {"n_positions": 32, "n_embd": 32, "n_layer": 2, "n_head": 2}
+    config = GPT2Config(vocab_size=len(alphabet), bos_token_id=0, eos_token_id=0, **shape)
 
     def final_loss(ours: bool) -> float:
         set_seed(0)
-        model = GPT2LMHeadModel(GPT2Config(vocab_size=len(alphabet), loss_type="ForCausalLM", **shape))
-        settings: dict[str, Any] = {"report_to": [], "disable_tqdm": True, "use_cpu": True}
-        args = TrainingArguments(
-            str(tmp_path),
-            learning_rate=lr,
-            max_steps=300,
-            per_device_train_batch_size=16,
-            logging_steps=50,
-            save_strategy="no",
-            **settings,
-        )
-        run = Trainer(model=model, args=args, train_dataset=rows)
+        model = GPT2LMHeadModel(config)
+        run = trainer(tmp_path, model=model, rows=rows, learning_rate=lr, max_steps=300, logging_steps=50)
         if ours:
             run.add_callback(RLLearningRateHF(run))
         run.train()
@@ -94,12 +85,14 @@ def test_a_schedule_that_was_chosen_is_refused_or_overridden(chosen: str, tmp_pa
 class OwnLoss(Trainer):
     """Computes a loss of its own, as many do."""
 
-    def compute_loss(self, model: Any, inputs: Any, *_: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+    def compute_loss(self, model: Any, inputs: Any, *_: Any, **kwargs: Any) -> Tensor:
         logits = model(**inputs)["logits"]
         return 7.0 * nn.functional.cross_entropy(logits, inputs["labels"])
 
 
-@compatible("gradient accumulation, losses of one's own", "works; the loss is that of the accumulated batches")
+@compatible(
+    "gradient accumulation, losses of one's own", "works; the loss is that of the accumulated batches"
+)
 @pytest.mark.parametrize(("kind", "factor"), [(Trainer, 1.0), (OwnLoss, 7.0)])
 def test_the_loss_of_a_step_is_the_mean_over_its_batches_whatever_computes_it(
     kind: type[Trainer], factor: float, tmp_path: Path
@@ -119,7 +112,7 @@ def test_the_loss_of_a_step_is_the_mean_over_its_batches_whatever_computes_it(
 @compatible("a gradient scaler", "works; steps that it skips do not count")
 def test_steps_that_a_gradient_scaler_skips_do_not_count(tmp_path: Path) -> None:
     class Overflowing(Trainer):
-        def compute_loss(self, *arguments: Any, **settings: Any) -> Tensor:  # type: ignore[override]
+        def compute_loss(self, *arguments: Any, **settings: Any) -> Tensor:
             factor = 1e38 if self.state.global_step in (20, 21) else 1.0
             loss: Tensor = super().compute_loss(*arguments, **settings)  # type: ignore[assignment]
             return loss * factor
@@ -140,7 +133,7 @@ def test_steps_that_a_gradient_scaler_skips_do_not_count(tmp_path: Path) -> None
 @compatible("logs", "rates, offset, action and guard events where the loss is")
 @pytest.mark.parametrize(("strategy", "rows"), [("steps", 40), ("epoch", 2)])
 def test_rates_and_decisions_stand_in_the_rows_of_the_loss(strategy: str, rows: int, tmp_path: Path) -> None:
-    length = {"max_steps": -1, "num_train_epochs": 2, "per_device_train_batch_size": 80}
+    length: dict[str, Any] = {"max_steps": -1, "num_train_epochs": 2, "per_device_train_batch_size": 80}
     run = trainer(tmp_path, logging_strategy=strategy, **length)
     controlled(run)
     run.train()
@@ -199,12 +192,12 @@ def test_a_training_that_was_broken_off_leaves_nothing_behind(tmp_path: Path) ->
 def test_a_callback_that_was_not_added_is_refused_at_the_start(tmp_path: Path) -> None:
     run = trainer(tmp_path)
     RLLearningRateHF(run)
-    with pytest.raises(ValueError, match="not among the callbacks .* trainer.add_callback"):
+    with pytest.raises(ValueError, match=r"not among the callbacks .* trainer\.add_callback"):
         run.train()
 
 
 def test_an_optimizer_that_steps_in_the_backward_pass_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="cannot control optim='lomo'.*backward"):
+    with pytest.raises(ValueError, match=r"cannot control optim='lomo'.*backward"):
         RLLearningRateHF(trainer(tmp_path, optim="lomo"))
 
 

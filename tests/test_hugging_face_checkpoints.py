@@ -1,6 +1,7 @@
 """Checkpoints of a Hugging Face Trainer under control: to the same bits, and in and out of our hands."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,14 +10,12 @@ from hf_fits import Stop, compatible, controlled, cosine, logged, trainer, weigh
 from rl_lr.callbacks import RLLearningRateHF
 from rl_lr.policy import Policy
 
-SAVING = {"save_strategy": "steps", "save_steps": 10}
+SAVING: dict[str, Any] = {"save_strategy": "steps", "save_steps": 10}
 
 
 @compatible("resume from a checkpoint", "bitwise the same weights, rates and logs")
 @pytest.mark.parametrize("restore_callbacks", [False, True])
-def test_a_resumed_training_is_bitwise_the_uninterrupted_one(
-    restore_callbacks: bool, tmp_path: Path
-) -> None:
+def test_a_resumed_training_is_bitwise_the_uninterrupted_one(restore_callbacks: bool, tmp_path: Path) -> None:
     whole = trainer(tmp_path, **SAVING)
     _, rates = controlled(whole)
     whole.train()
