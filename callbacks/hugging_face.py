@@ -152,20 +152,20 @@ class RLLearningRateHF(TrainerCallback):
             agree=_mean_over_ranks(self._trainer),
         )
 
-    def _observed_step(self, *arguments: Any) -> Tensor:
+    def _observed_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """The Trainer's ``training_step``, whose loss is divided by the number of accumulated batches or tokens."""
-        loss: Tensor = self._training_step(*arguments)
+        loss = self._training_step(model, inputs, num_items_in_batch)
         if self._schedule is not None:
             self._schedule.add(loss)
         return loss
 
-    def _log_with_ours(self, logs: dict[str, float], *arguments: Any) -> None:
+    def _log_with_ours(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The Trainer's ``log``; not with all signals, which would flood its progress bar."""
         if self._schedule is not None and "loss" in logs:
             scheduler = self._schedule.scheduler
             ours = rates(scheduler, "rl_lr") | decision(scheduler, "rl_lr") | self._fallbacks.metrics()
             logs = logs | {name: one for name, one in ours.items() if not name.startswith("rl_lr/signal/")}
-        self._log(logs, *arguments)
+        self._log(logs, start_time)
 
     def _let_go(self) -> None:
         if self._schedule is not None:

@@ -173,6 +173,15 @@ def test_after_the_training_and_before_another_the_optimizer_has_its_base_rate(t
     assert rates.rates == 2 * [cosine(step) for step in range(40)]
 
 
+def test_a_model_may_be_made_anew_for_every_training(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    run.model_init = Digits
+    _, rates = controlled(run, Policy.keep())
+    run.train()
+    run.train()
+    assert rates.rates == 2 * [cosine(step) for step in range(40)]
+
+
 def test_a_training_that_was_broken_off_leaves_nothing_behind(tmp_path: Path) -> None:
     class Interrupt(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

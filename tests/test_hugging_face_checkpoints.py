@@ -36,8 +36,10 @@ def test_the_best_model_is_loaded_at_the_end(tmp_path: Path) -> None:
     assert run.evaluate()["eval_loss"] == pytest.approx(min(logged(run, "eval_loss")), rel=1e-6)
 
 
-@compatible("resume without the callback", "goes on by the Trainer's own schedule")
-@compatible("resume from a checkpoint made without the callback", "starts anew for what is left: one warning")
+@compatible(
+    "resume without the callback, then with it again",
+    "goes on by the Trainer's own schedule, then anew for what is left: one warning",
+)
 def test_a_training_goes_out_of_our_hands_and_back(tmp_path: Path) -> None:
     ours = trainer(tmp_path, **SAVING)
     controlled(ours)
