@@ -44,7 +44,7 @@ class RLLearningRateHF(TrainerCallback):
     ``learning_rate`` there is the rate that was used. Checkpoints hold the state.
 
     ``lr_scheduler_type="linear"`` is what a Trainer has if nobody chose, so it is replaced without a word, as
-    ``"constant"`` is; any other, a warm-up, or a scheduler of your own is a conflict.
+    ``"constant"`` is; any other, a warm-up, a scheduler or a ``create_scheduler`` of your own is a conflict.
 
     Args:
         trainer: that it will be added to.
@@ -83,12 +83,9 @@ class RLLearningRateHF(TrainerCallback):
         self._fallbacks = Fallbacks(on_error, type(self).__name__)
         self._schedule: _Schedule | None = None  # of the training under way
         self._training_step, self._log = trainer.training_step, trainer.log
-        for name, method in {
-            "create_scheduler": self._create_scheduler,
-            "training_step": self._observed_step,
-            "log": self._log_with_ours,
-        }.items():
-            setattr(trainer, name, method)
+        trainer.create_scheduler = self._create_scheduler  # type: ignore[method-assign, assignment]
+        trainer.training_step = self._observed_step  # type: ignore[method-assign]
+        trainer.log = self._log_with_ours  # type: ignore[method-assign]
 
     @property
     def scheduler(self) -> RLScheduler | None:
@@ -115,7 +112,7 @@ class RLLearningRateHF(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Forget the loss of a step that a gradient scaler skipped."""
+        """The loss of a step is added up anew, also after one that a gradient scaler skipped."""
         if self._schedule is not None:
             self._schedule.loss = None
 
@@ -170,7 +167,7 @@ class RLLearningRateHF(TrainerCallback):
     def _let_go(self) -> None:
         if self._schedule is not None:
             self._schedule.scheduler.detach()
-        self._schedule = None
+            self._schedule = self._trainer.lr_scheduler = None
 
 
 class _Schedule:
@@ -223,7 +220,9 @@ def _check_trainer(trainer: Trainer, on_conflict: str) -> None:
         )
     chosen = []
     if trainer.lr_scheduler is not None:
-        chosen.append(f"optimizers=(..., {type(trainer.lr_scheduler).__name__})")
+        chosen.append(f"a {type(trainer.lr_scheduler).__name__}")
+    if type(trainer).create_scheduler is not Trainer.create_scheduler:
+        chosen.append(f"{type(trainer).__name__}.create_scheduler")
     if settings["lr_scheduler_type"] not in ("linear", "constant"):
         chosen.append(f"lr_scheduler_type={settings['lr_scheduler_type']!r}")
     if settings["warmup_steps"]:

@@ -59,6 +59,11 @@ def test_the_horizon_is_that_of_the_epochs(tmp_path: Path) -> None:
     assert rates.rates == [cosine(step, 32) for step in range(32)]
 
 
+class OwnSchedule(Trainer):
+    def create_scheduler(self, *_: Any, **settings: Any) -> Any:
+        raise AssertionError("is not called")
+
+
 def scheduled(chosen: str) -> dict[str, Any]:
     """Settings under which a Trainer schedules the rate by what somebody chose."""
     if chosen == "warmup_steps":
@@ -66,13 +71,15 @@ def scheduled(chosen: str) -> dict[str, Any]:
     if chosen == "StepLR":
         optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1e-3)
         return {"given": (optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 1))}
+    if chosen == "create_scheduler":
+        return {"kind": OwnSchedule}
     return {"lr_scheduler_type": chosen}
 
 
 @compatible(
     "another schedule, a warm-up, or a scheduler of one's own", "refused; ignored if on_conflict='override'"
 )
-@pytest.mark.parametrize("chosen", ["constant_with_warmup", "warmup_steps", "StepLR"])
+@pytest.mark.parametrize("chosen", ["cosine", "warmup_steps", "StepLR", "create_scheduler"])
 def test_a_schedule_that_was_chosen_is_refused_or_overridden(chosen: str, tmp_path: Path) -> None:
     run = trainer(tmp_path, **scheduled(chosen))
     with pytest.raises(ValueError, match=f"told to schedule the rate by .*{chosen}.*: leave that out"):
@@ -90,14 +97,25 @@ class OwnLoss(Trainer):
         return 7.0 * nn.functional.cross_entropy(logits, inputs["labels"])
 
 
+class PerItem(Digits):
+    """Divides by the number of items in all accumulated batches, as language models of transformers do."""
+
+    def forward(self, pictures: Tensor, labels: Tensor, **settings: Any) -> dict[str, Tensor]:
+        logits = self.network(pictures)
+        total = nn.functional.cross_entropy(logits, labels, reduction="sum")
+        return {"loss": total / settings["num_items_in_batch"], "logits": logits}
+
+
 @compatible(
     "gradient accumulation, losses of one's own", "works; the loss is that of the accumulated batches"
 )
-@pytest.mark.parametrize(("kind", "factor"), [(Trainer, 1.0), (OwnLoss, 7.0)])
+@pytest.mark.parametrize(
+    ("kind", "model", "factor"), [(Trainer, Digits, 1.0), (OwnLoss, Digits, 7.0), (Trainer, PerItem, 1.0)]
+)
 def test_the_loss_of_a_step_is_the_mean_over_its_batches_whatever_computes_it(
-    kind: type[Trainer], factor: float, tmp_path: Path
+    kind: type[Trainer], model: type[Digits], factor: float, tmp_path: Path
 ) -> None:
-    run = trainer(tmp_path, kind, gradient_accumulation_steps=100, max_steps=500)
+    run = trainer(tmp_path, kind, model=model(), gradient_accumulation_steps=100, max_steps=500)
     callback, _ = controlled(run)
     seen = Seen(callback)
     run.add_callback(seen)
@@ -171,6 +189,10 @@ def test_after_the_training_and_before_another_the_optimizer_has_its_base_rate(t
     assert run.optimizer.param_groups[0]["lr"] == 1e-3
     run.train()
     assert rates.rates == 2 * [cosine(step) for step in range(40)]
+    run.remove_callback(RLLearningRateHF)
+    run.add_callback(RLLearningRateHF(run, Policy.keep(), base_schedule="constant"))
+    run.train()
+    assert rates.rates[-1] == 1e-3
 
 
 def test_a_model_may_be_made_anew_for_every_training(tmp_path: Path) -> None:
