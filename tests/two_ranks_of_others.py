@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -40,6 +40,7 @@ def loop(model: nn.Module, optimizer: Any, backward: Callable[[Tensor], None], a
 
 
 def ended(model: nn.Module, rates: list[float]) -> dict[str, Any]:
+    """What is compared."""
     weights = torch.cat([p.detach().flatten() for p in model.parameters()])
     return {"weights": weights, "rates": rates, "loss": final_loss(model)}
 
@@ -49,12 +50,7 @@ def by_fabric() -> dict[str, Any]:
     fabric.launch()
     plain = network()
     model, optimizer = fabric.setup(plain, torch.optim.AdamW(plain.parameters(), LOW))
-    return loop(
-        model,
-        optimizer,
-        fabric.backward,
-        lambda value: cast("Tensor", fabric.all_reduce(value, reduce_op="mean")),
-    )
+    return loop(model, optimizer, fabric.backward, fabric.all_reduce)
 
 
 def by_accelerate() -> dict[str, Any]:
