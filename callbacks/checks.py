@@ -1,6 +1,6 @@
 """What a Trainer may have that a learned rate cannot go with: refused, or warned of, before the first step."""
 
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast, get_args
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Callback, Trainer
@@ -8,6 +8,14 @@ from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 Kind = TypeVar("Kind", bound=Callback)
+OnConflict = Literal["raise", "override"]
+"""What becomes of a schedule that would set the rate as well: refused, or ignored."""
+
+
+def check_on_conflict(on_conflict: str) -> None:
+    """Refuse an unknown choice."""
+    if on_conflict not in get_args(OnConflict):
+        raise ValueError(f"on_conflict is {on_conflict!r}: choose 'raise' or 'override'.")
 
 
 def check_trainer(trainer: Trainer, on_conflict: str) -> None:

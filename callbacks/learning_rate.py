@@ -1,7 +1,7 @@
 """RLLearningRate: a Trainer's learning rates under the control of a learned policy."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
@@ -9,8 +9,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
-from rl_lr.callbacks.checks import check_trainer
+from rl_lr.callbacks.checks import OnConflict, check_on_conflict, check_trainer
 from rl_lr.callbacks.choosing import Chosen, index_of, names
+from rl_lr.callbacks.fallbacks import Fallbacks, OnError
 from rl_lr.callbacks.horizon import steps_left
 from rl_lr.callbacks.loggers import decision, log_at_once, rates
 from rl_lr.callbacks.losses import Losses
@@ -71,8 +72,8 @@ class RLLearningRate(Callback):
         base_schedule: BaseSchedule = "cosine",
         optimizers: Chosen | Sequence[Chosen] | None = None,
         monitor: str | Mapping[Chosen, str] | None = None,
-        on_conflict: Literal["raise", "override"] = "raise",
-        on_error: Literal["fallback", "raise"] = "fallback",
+        on_conflict: OnConflict = "raise",
+        on_error: OnError = "fallback",
         granularity: Granularity = "network",
         on_divergence: OnDivergence = "restore",
     ) -> None:
@@ -80,10 +81,7 @@ class RLLearningRate(Callback):
             raise ValueError(
                 f"total_steps is {total_steps}: give the optimizer steps of the fit, at least 1."
             )
-        if on_conflict not in ("raise", "override"):
-            raise ValueError(f"on_conflict is {on_conflict!r}: choose 'raise' or 'override'.")
-        if on_error not in ("fallback", "raise"):
-            raise ValueError(f"on_error is {on_error!r}: choose 'fallback' or 'raise'.")
+        check_on_conflict(on_conflict)
         check_schedule(base_schedule)
         check_granularity(granularity)
         check_on_divergence(on_divergence)
@@ -95,7 +93,7 @@ class RLLearningRate(Callback):
         self.schedulers: dict[int, RLScheduler] = {}
         self.names: dict[int, str] = {}
         self._losses: Losses | None = None
-        self._fallbacks: dict[str, int] = {}  # by the kind of error
+        self._fallbacks = Fallbacks(on_error, type(self).__name__)
         self._restored: dict[int, Any] = {}
         self._final: dict[int, Any] = {}  # state at the end of the latest fit
 
@@ -120,7 +118,7 @@ class RLLearningRate(Callback):
         chosen = sorted({index_of(one, trainer.optimizers) for one in wanted})
         self.names = {index: known[index] for index in chosen}
         self._losses = Losses(trainer, chosen, self.monitor)
-        self._fallbacks = {}
+        self._fallbacks = Fallbacks(self.on_error, type(self).__name__)
         left = self._steps_left(trainer)
         try:
             for index in chosen:
@@ -148,7 +146,7 @@ class RLLearningRate(Callback):
         for index, scheduler in self.schedulers.items():
             if not scheduler.stepped:
                 continue
-            self._step_or_fall_back(scheduler, self._losses.take(index))
+            self._fallbacks.step(scheduler, self._losses.take(index))
             self._log(trainer, index, decided=scheduler.controller.just_decided)
 
     @override
@@ -210,18 +208,6 @@ class RLLearningRate(Callback):
                 raise
         return scheduler
 
-    def _step_or_fall_back(self, scheduler: RLScheduler, loss: Tensor | None) -> None:
-        """Report a step; hand an ailing run back to its base schedule."""
-        try:
-            scheduler.step(loss)
-        except Exception as error:
-            if self.on_error == "raise":
-                raise
-            scheduler.release()
-            reason = type(error).__name__
-            self._fallbacks[reason] = self._fallbacks.get(reason, 0) + 1
-            rank_zero_warn(f"RLLearningRate hands over to the base schedule: {reason}: {error}")
-
     def _let_go(self) -> None:
         """Keep the state and detach."""
         if self.schedulers:
@@ -247,7 +233,7 @@ class RLLearningRate(Callback):
         if not decided and scheduler.controller.step % interval:
             return
         metrics = rates(scheduler, prefix) | (decision(scheduler, prefix) if decided else {})
-        metrics |= {f"rl_lr/fallbacks/{reason}": float(count) for reason, count in self._fallbacks.items()}
+        metrics |= self._fallbacks.metrics()
         trainer.callback_metrics[f"{prefix}/lr"] = torch.tensor(scheduler.get_last_lr()[0])
         for logger in trainer.loggers:
             log_at_once(logger, metrics, trainer.global_step)

@@ -1,7 +1,25 @@
-"""What a step of an optimizer leaves to be read: gradients, shards, and whether it was made at all."""
+"""Which optimizer makes the steps, and what a step leaves to be read: gradients, shards, whether it was made at all."""
 
 from torch import Tensor
 from torch.optim import Optimizer
+
+_WRAPPERS = {"AcceleratedOptimizer", "_FabricOptimizer", "LightningOptimizer"}
+"""Classes that pass on what they are called for; by name, as importing them would take seconds."""
+
+
+def bare(optimizer: Optimizer) -> Optimizer:
+    """The optimizer inside the wrapper of Accelerate, Fabric or Lightning; only its own hooks tell of every step.
+
+    Raises:
+        ValueError: if it is DeepSpeed's, whose engine makes the steps without calling it.
+    """
+    kinds = {kind.__name__ for kind in type(optimizer).__mro__}
+    if "DeepSpeedOptimizerWrapper" in kinds:
+        raise ValueError(
+            "rl-lr cannot control an optimizer under DeepSpeed, whose engine makes the steps itself: train with DDP "
+            "or FSDP."
+        )
+    return bare(optimizer.optimizer) if kinds & _WRAPPERS else optimizer  # type: ignore[attr-defined]
 
 
 def skipped(optimizer: Optimizer) -> bool:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from rl_lr.config import ControlConfig
 from rl_lr.controller import Controller
-from rl_lr.optimizer_step import gradient, shard, skipped
+from rl_lr.optimizer_step import bare, gradient, shard, skipped
 from rl_lr.param_groups import GroupRates, base_rate
 from rl_lr.policy import Policy
 from rl_lr.schedules import BaseSchedule
@@ -49,7 +49,7 @@ class RLScheduler:
     :meth:`joined` does so for a state of the optimizer.
 
     Args:
-        optimizer: any torch optimizer whose update is proportional to ``lr``.
+        optimizer: any torch optimizer whose update is proportional to ``lr``; a trainer may have wrapped it.
         total_steps: horizon, in optimizer steps; None if nobody knows: then the rate is never annealed
             (:mod:`rl_lr.timetable`).
         policy: a name that ships with the package, a folder, a :class:`Policy`, or None: then
@@ -84,7 +84,7 @@ class RLScheduler:
     ) -> None:
         check_granularity(granularity)
         check_on_divergence(on_divergence)
-        check_optimizer(optimizer)
+        check_optimizer(optimizer := bare(optimizer))
         if optimizer in _controlled:
             raise ValueError(
                 "This optimizer has an RLScheduler already, and two would overwrite each other's rates: "

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHELLS = ("envs", "callbacks")
 ENTRY_POINTS = {"agents", "bench", "cli.py", "compare", "demo", "progress.py", "training.py", "workers"}
 GYMNASIUM, LIGHTNING, SB3 = {"gymnasium"}, {"lightning", "pytorch_lightning"}, {"stable_baselines3"}
+HUGGING_FACE = {"accelerate", "transformers"}
 
 in_checkout = pytest.mark.skipif(
     not (ROOT / ".git").exists() or shutil.which("git") is None, reason="needs git and a checkout"
@@ -128,23 +129,24 @@ def loaded_by(module: str, folder: Path, after: str = "sys") -> set[str]:
     return {name.partition(".")[0] for name in run_python(code, folder).split()}
 
 
-HEAVY = GYMNASIUM | SB3 | {"ray", "sklearn", "tensorboard"}
+HEAVY = GYMNASIUM | SB3 | {"accelerate", "ray", "sklearn", "tensorboard"}
+BY_LIGHTNING = {"matplotlib", "transformers"}
+"""Loaded by Lightning itself, through torchmetrics, wherever they are installed."""
 
 
 def test_core_is_light(tmp_path: Path) -> None:
-    assert not loaded_by("rl_lr", tmp_path) & (HEAVY | LIGHTNING | {"matplotlib"})
+    assert not loaded_by("rl_lr", tmp_path) & (HEAVY | LIGHTNING | BY_LIGHTNING)
 
 
 def test_callbacks_load_lightning_alone(tmp_path: Path) -> None:
     assert not loaded_by("rl_lr.callbacks", tmp_path) & HEAVY
-    # Lightning itself loads matplotlib, through torchmetrics, wherever it is installed; we add nothing.
-    assert not loaded_by("rl_lr.callbacks", tmp_path, after="pytorch_lightning") & {"matplotlib"}
+    assert not loaded_by("rl_lr.callbacks", tmp_path, after="pytorch_lightning") & BY_LIGHTNING
 
 
 def test_envs_load_gymnasium_alone(tmp_path: Path) -> None:
     loaded = loaded_by("rl_lr.envs", tmp_path)
     assert loaded >= GYMNASIUM
-    assert not loaded & (SB3 | LIGHTNING)
+    assert not loaded & (SB3 | LIGHTNING | HUGGING_FACE)
 
 
 def test_imports_leave_torch_threads_alone(tmp_path: Path) -> None:
@@ -185,8 +187,8 @@ BRIDGE = {"lightning_fit.py", "fit_under_way.py"}
 @pytest.mark.parametrize(
     ("package", "banned"),
     [
-        ("rl_lr", {*GYMNASIUM, *LIGHTNING, *SB3, "ray", "rl_lr.envs", "rl_lr.callbacks"}),
-        ("rl_lr.envs", {*LIGHTNING, "rl_lr.callbacks"}),
+        ("rl_lr", {*GYMNASIUM, *LIGHTNING, *SB3, *HUGGING_FACE, "ray", "rl_lr.envs", "rl_lr.callbacks"}),
+        ("rl_lr.envs", {*LIGHTNING, *HUGGING_FACE, "rl_lr.callbacks"}),
         ("rl_lr.callbacks", {*GYMNASIUM, *SB3, "rl_lr.envs"}),
     ],
 )

@@ -1,0 +1,25 @@
+"""The optimizer that makes the steps, out of what others wrap it in."""
+
+import torch
+from lightning.fabric import Fabric
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import nn
+
+from rl_lr.optimizer_step import bare
+
+
+def test_wrappers_are_opened_also_one_inside_another() -> None:
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    _, wrapped = Fabric(accelerator="cpu", devices=1).setup(model, optimizer)
+    assert bare(optimizer) is optimizer
+    assert bare(wrapped) is optimizer
+    assert bare(LightningOptimizer(wrapped)) is optimizer  # type: ignore[arg-type]
+
+
+def test_an_optimizer_that_has_another_and_steps_by_itself_is_left_alone() -> None:
+    class Lookahead(torch.optim.SGD):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
+
+    outer = Lookahead([nn.Parameter(torch.zeros(1))], 0.1)
+    assert bare(outer) is outer
