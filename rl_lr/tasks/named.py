@@ -18,7 +18,7 @@ GROUP = "rl_lr.tasks"
 def named(name: str) -> "Task | Family":
     """What a name means.
 
-    Either a task on real data (:data:`rl_lr.tasks.REAL`), the name of an entry point in the group
+    Either a task on real data (:data:`rl_lr.tasks.real.REAL`), the name of an entry point in the group
     :data:`GROUP`, or ``"package.module:object"``: a task, a class or function without arguments that
     makes one, or a family. Modules are looked for in the current folder, too.
 
