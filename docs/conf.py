@@ -22,12 +22,14 @@ napoleon_use_ivar = True
 # A link to a name of ours that leads nowhere is an error; other packages' names are not looked up.
 nitpicky = True
 nitpick_ignore_regex = [
-    (r"py:.*", r"(collections|torch|nn|np|numpy|gym|gymnasium|pl|pytorch_lightning|matplotlib|pathlib|os)\..*"),
+    (r"py:.*", r"(collections|gym|gymnasium|matplotlib|np|numpy|nn|os|pathlib|pytorch_lightning|torch)\..*"),
+    (r"py:.*", r"(.*\.)?(MisconfigurationException|OrderT|ResultT)"),
 ]
 
 html_theme = "furo"  # system fonts only
 html_title = f"rl-lr {version}"
-html_copy_source = False
+html_static_path, html_css_files = ["_static"], ["width.css"]
+html_copy_source = html_show_copyright = False
 
 _texts: dict[str, list[str]] = {}  # of attributes, by name
 

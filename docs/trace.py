@@ -20,6 +20,8 @@ from rl_lr.signals import NUM_SIGNALS, SIGNALS
 PAGE = Path(__file__).with_name("how-it-decides.md")
 BEGIN, END = "<!-- trace: written by make trace -->\n", "<!-- end of trace -->"
 FACTOR, STEPS = 0.01, 1000
+PLACE = 4  # the first signals tell where in the run a decision stands, and are taken together
+MEASURED = SIGNALS[PLACE:]
 SHOWN = 3  # signals named at each decision
 
 
@@ -90,71 +92,77 @@ def _latest(scheduler: RLScheduler) -> Decision:
 
 
 def pushes(policy: Policy, signals: Tensor) -> Tensor:
-    """How far each signal alone pushed each action: what it is, less what it would be had that signal been
-    at its median over the run; ``[decisions, NUM_SIGNALS]``, before actions are clipped.
+    """How far the place in the run, and each signal of :data:`MEASURED` alone, pushed each action.
+
+    What the action is, less what it would be had they been at their medians over the run; before it is
+    clipped, ``[decisions, 1 + len(MEASURED)]``.
     """
+    moved = torch.eye(NUM_SIGNALS, dtype=torch.bool)
+    moved = torch.cat((moved[:PLACE].any(dim=0, keepdim=True), moved[PLACE:]))
     usual = signals.median(dim=0).values
-    without = torch.where(torch.eye(NUM_SIGNALS, dtype=torch.bool), usual, signals[:, None])
-    return policy.mean(signals)[:, None] - policy.mean(without)
+    return policy.mean(signals)[:, None] - policy.mean(torch.where(moved, usual, signals[:, None]))
 
 
-def rows(policy: Policy, decisions: list[Decision]) -> list[str]:
+def rows(decisions: list[Decision], pushed: Tensor) -> list[str]:
     """A line of the table for each decision, with the signals that pushed it most."""
-    signals = torch.stack([one.signals for one in decisions])
     lines = []
-    for one, pushed in zip(decisions, pushes(policy, signals), strict=True):
-        strongest = pushed.abs().argsort(descending=True)[:SHOWN].tolist()
-        named = ", ".join(f"{SIGNALS[i]} {one.signals[i]:+.2f} ({pushed[i]:+.2f})" for i in strongest)
+    for one, (place, *each) in zip(decisions, pushed.tolist(), strict=True):
+        values = dict(zip(MEASURED, one.signals[PLACE:].tolist(), strict=True))
+        named = ", ".join(f"{name} {values[name]:+.2f} ({push:+.2f})" for name, push in _strongest(each))
         loss = "" if math.isnan(one.loss) else f"{one.loss:.3f}"
-        lines.append(
-            f"| {one.step} | {loss} | {one.rate:.2g} | {one.offset:+.2f} | {one.action:+.2f} | {named} |"
-        )
+        numbers = f"{one.rate:.2g} | {one.offset:+.2f} | {one.action:+.2f} | {place:+.2f}"
+        lines.append(f"| {one.step} | {loss} | {numbers} | {named} |")
     return lines
 
 
-def stages(policy: Policy, decisions: list[Decision]) -> list[str]:
+def stages(policy: Policy, decisions: list[Decision], pushed: Tensor) -> list[str]:
     """A line for the warm-up and for each third of the rest: where it led, and the strongest mean pushes."""
-    signals = torch.stack([one.signals for one in decisions])
-    pushed = pushes(policy, signals)
     first, rest = policy.control.warmup_decisions, policy.control.decisions
     bounds = [0, first, first + rest // 3, first + 2 * rest // 3, first + rest]
     lines = []
     for begin, end in pairwise(bounds):
-        mean = pushed[begin:end].mean(dim=0)
-        strongest = mean.abs().argsort(descending=True)[: SHOWN + 1].tolist()
-        named = ", ".join(f"{SIGNALS[i]} {mean[i]:+.2f}" for i in strongest)
+        place, *each = pushed[begin:end].mean(dim=0).tolist()
+        named = ", ".join(f"{name} {push:+.2f}" for name, push in _strongest(each))
         start = decisions[begin - 1].offset if begin else 0.0
         steps = f"{decisions[begin].step} to {decisions[end - 1].step}"
-        lines.append(f"| {steps} | {start:+.2f} → {decisions[end - 1].offset:+.2f} | {named} |")
+        lines.append(
+            f"| {steps} | {start:+.2f} to {decisions[end - 1].offset:+.2f} | {place:+.2f} | {named} |"
+        )
     return lines
+
+
+def _strongest(each: list[float]) -> list[tuple[str, float]]:
+    return sorted(zip(MEASURED, each, strict=True), key=lambda one: -abs(one[1]))[:SHOWN]
 
 
 def section(policy: Policy, decisions: list[Decision], held_out: float, alone: float) -> str:
     """What stands between the markers."""
-    load = workload()
+    load, end = workload(), decisions[-1]
+    pushed = pushes(policy, torch.stack([one.signals for one in decisions]))
     ups = sum(one.action > 0 for one in decisions)
-    return "\n".join(
-        [
-            f"Network: {load.name} on the source of Python's standard library, {load.steps} steps of AdamW at a base "
-            f"rate of {FACTOR * load.lr:g}, {FACTOR:g} times the usual one; policy `{policy.name}`, checksum "
-            f"`{policy.sha256[:12]}`; torch {torch.__version__.partition('+')[0]}. In the end the offset is "
-            f"{decisions[-1].offset:+.2f} nats, a factor of {math.exp(decisions[-1].offset):.0f}; "
-            f"{ups} of {len(decisions)} actions go up, and the guard acted {decisions[-1].events} times. Loss on "
-            f"held-out rows: {held_out:.3f}; under the base schedule alone, from the same weights and mini-batches: "
-            f"{alone:.3f}.",
-            "",
-            "![Loss, rate and offset of the run](trace.png)",
-            "",
-            "| decisions at steps | offset | strongest pushes, on average |",
-            "| --- | --- | --- |",
-            *stages(policy, decisions),
-            "",
-            "| step | loss | rate | offset | action | signals that pushed most: value (push) |",
-            "| ---: | ---: | ---: | ---: | ---: | --- |",
-            *rows(policy, decisions),
-            "",
-        ]
+    summary = (
+        f"Network: {load.name} on the source of Python's standard library, {load.steps} steps of AdamW at a base "
+        f"rate of {FACTOR * load.lr:g}, {FACTOR:g} times the usual one; policy `{policy.name}`, checksum "
+        f"`{policy.sha256[:12]}`; torch {torch.__version__.partition('+')[0]}. In the end the offset is "
+        f"{end.offset:+.2f} nats, a factor of {math.exp(end.offset):.0f}; {ups} of {len(decisions)} actions go up, "
+        f"and the guard acted {end.events} times. Loss on held-out rows: {held_out:.3f}; under the base schedule "
+        f"alone, from the same weights and mini-batches: {alone:.3f}."
     )
+    lines = [
+        summary,
+        "",
+        "![Loss, rate and offset of the run](trace.png)",
+        "",
+        "| decisions at steps | offset | push of the place | strongest pushes, on average |",
+        "| --- | --- | ---: | --- |",
+        *stages(policy, decisions, pushed),
+        "",
+        "| step | loss | rate | offset | action | push of the place | signals that pushed most: value (push) |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+        *rows(decisions, pushed),
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def picture(decisions: list[Decision], bound: float) -> Trace:
