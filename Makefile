@@ -9,7 +9,7 @@ INSTALLED := .venv/.installed
 # More than one intra-op thread makes small networks many times slower.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test compatibility lint types bench install clean
+.PHONY: demo test docs trace compatibility lint types bench install clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -19,6 +19,14 @@ test: lint types
 	$(BIN)/pytest --doctest-modules --pyargs rl_lr
 	$(BIN)/pytest --compatibility=.compatibility.md
 	diff docs/compatibility.md .compatibility.md
+
+# These pages as a site, in site/index.html. The tests build it too.
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build -W --keep-going -q docs site
+
+# The run that docs/how-it-decides.md explains, made again; needed after another policy ships.
+trace: $(INSTALLED)
+	$(BIN)/python docs/trace.py
 
 # The table of what was tested with what, from the results of the tests.
 compatibility: $(INSTALLED)
@@ -47,5 +55,5 @@ $(BIN)/pip:
 
 # Caches and build leftovers only: what was installed, trained or measured stays.
 clean:
-	rm -rf build dist *.egg-info .compatibility.md .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist site *.egg-info .compatibility.md .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

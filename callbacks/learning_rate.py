@@ -61,7 +61,11 @@ class RLLearningRate(Callback):
 
     Raises:
         PolicyFileError: at once, if the policy cannot be loaded.
-        ValueError: at once, for a horizon below 1 or an unknown choice.
+        ValueError: at once, for a horizon below 1 or an unknown choice; at the start of a fit, for an optimizer
+            that cannot be controlled (:mod:`rl_lr.supported`) or a checkpoint of other settings.
+        MisconfigurationException: Lightning's, at the start of a fit, for a scheduler of the module's own, DeepSpeed,
+            an optimizer that is not there, or ``monitor`` in automatic optimization; at the first step of an
+            optimizer in manual optimization, if it has no loss.
     """
 
     def __init__(

@@ -13,6 +13,7 @@ from rl_lr.envs.lightning_fit import LightningFit
 from rl_lr.envs.single import LearningRateEnv
 
 ENV_ID = "rl_lr/LearningRate-v0"
+"""For ``gym.make`` and ``gym.make_vec``."""
 
 gym.register(
     ENV_ID,

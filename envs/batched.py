@@ -36,6 +36,9 @@ class BatchedLearningRateEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32],
         config: how horizons, base rates and schedules are drawn.
         control: constants of the control law.
         device: where the runs live.
+
+    Raises:
+        ValueError: if ``num_envs`` is no multiple of ``group_size``, or runs are shorter than their decisions.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
@@ -87,7 +90,15 @@ class BatchedLearningRateEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32],
     def step(
         self, actions: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], Array, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Act in every run and go on to the next decision."""
+        """Act in every run and go on to the next decision.
+
+        Args:
+            actions: ``[num_envs, 1]``, in [-1, 1].
+
+        Returns:
+            Signals ``[num_envs, NUM_SIGNALS]``, rewards ``[num_envs]`` in nats, whether the episode is over,
+            False (nothing is truncated), and at the end of an episode what it came to.
+        """
         if not self._parts:
             raise gym.error.ResetNeeded("Call reset before step.")
         moves = torch.as_tensor(np.asarray(actions, np.float32).reshape(-1)).to(self._device)

@@ -13,7 +13,7 @@ from rl_lr.envs.batched import BatchedLearningRateEnv
 
 
 class SB3VecEnv(VecEnv):
-    """:class:`BatchedLearningRateEnv` as SB3's ``VecEnv``.
+    """:class:`rl_lr.envs.BatchedLearningRateEnv` as SB3's ``VecEnv``.
 
     Args:
         env: the environment.

@@ -49,7 +49,15 @@ class LearningRateEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Draw a run and build its network, optimizer and scheduler."""
+        """Draw a run and build its network, optimizer and scheduler.
+
+        Args:
+            seed: of the drawing; None goes on where the generator is.
+            options: ``{"draw": Draw}`` for a run that is given instead of drawn.
+
+        Returns:
+            The signals, ``[NUM_SIGNALS]`` float32, and ``{"task": name}``.
+        """
         super().reset(seed=seed)
         drawn: Draw | None = (options or {}).get("draw")
         self.draw = drawn or draw(self._family, 1, self.np_random, self.config)
@@ -68,7 +76,15 @@ class LearningRateEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Act, train to the next decision or the end, and look."""
+        """Act, train to the next decision or the end, and look.
+
+        Args:
+            action: one number in [-1, 1], of any shape.
+
+        Returns:
+            Signals, reward in nats, whether the run is at its end, False (nothing is truncated), and the rate
+            of the coming step as ``"lr"``; at the end also ``"initial_loss"`` and ``"final_loss"``.
+        """
         self.scheduler.act(torch.as_tensor(np.asarray(action, np.float32)).reshape(1))
         losses = []
         while not self._finished and not self.scheduler.due:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from rl_lr.training import train
 
 __version__ = version("rl-lr")
+"""Of the installed package."""
+
 __all__ = ["Policy", "PolicyFileError", "RLScheduler", "Task", "__version__", "train"]
 
 

@@ -11,7 +11,7 @@ from rl_lr.tasks.task import Fit
 
 
 class Group(Protocol):
-    """Runs under control that stop together at decisions: :class:`Rollout`, or the fits of a Trainer.
+    """Runs under control that stop together at decisions: :class:`rl_lr.rollout.Rollout`, or the fits of a Trainer.
 
     First :meth:`signals` tells what the policy sees, then :meth:`advance` acts and runs on.
     """

@@ -50,7 +50,15 @@ def from_pretrained(source: "str | os.PathLike[str]", revision: str | None = Non
 
 
 def push_to_hub(policy: Policy, repository: str, private: bool = False) -> str:
-    """Upload a policy with its card; the commit, to be given as ``revision``.
+    """Upload a policy with its card.
+
+    Args:
+        policy: what is uploaded.
+        repository: ``"user/name"``; made if missing.
+        private: whether one that is made is private.
+
+    Returns:
+        The commit, to be given as ``revision`` to :func:`from_pretrained`.
 
     Raises:
         PolicyFileError: if the Hub cannot be reached or refuses it.

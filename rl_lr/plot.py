@@ -42,6 +42,10 @@ class Trace:
 def read(log_dir: "str | Path", prefix: str = "convergence") -> Trace:
     """What a fit with :class:`rl_lr.callbacks.ConvergenceBoard` left in a log folder.
 
+    Args:
+        log_dir: of one run, such as ``trainer.log_dir``.
+        prefix: of its tags: ``"convergence"``, with several optimizers ``"convergence/<name>"``.
+
     Raises:
         ValueError: if there are no such logs.
     """
@@ -70,12 +74,15 @@ def run(log_dir: "str | Path", baseline: "str | Path | None" = None) -> Figure:
         log_dir: its log folder.
         baseline: log folder of another fit whose loss and rate are drawn beside it, such as the base
             schedule's own.
+
+    Raises:
+        ValueError: if one of them holds no such logs.
     """
     return draw(read(log_dir), None if baseline is None else read(baseline))
 
 
 def draw(trace: Trace, baseline: Trace | None = None) -> Figure:
-    """The picture of a trace."""
+    """The picture of a trace, and beside it that of a baseline."""
     figure = Figure(figsize=(7.5, 7.0), layout="constrained")
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
     _curve(top, trace.steps, trace.loss, OURS, "this run")

@@ -113,7 +113,7 @@ class Policy:
         return self.mean(signals).clamp(-1.0, 1.0)
 
     def mean(self, signals: Tensor) -> Tensor:
-        """Actions before they are clipped: around these, PPO explores."""
+        """Actions before they are clipped, ``[runs]`` float32: around these, PPO explores."""
         x = signals.float()
         with torch.no_grad():
             for weight, bias in self.layers[:-1]:

@@ -35,38 +35,30 @@ class RLScheduler:
             optimizer.step()
             scheduler.step(loss)
 
-    Time is counted by the optimizer's post-step hook, so a step that a gradient scaler skipped
-    does not count. Every parameter group keeps its own base rate; all are multiplied by the same
-    number, which is written before every step, so nothing else that sets rates has a say.
-    Between decisions no value is read back from an accelerator.
-
-    A run whose loss exploded, and has not come back by the next decision, goes back to where it was
-    healthy, with a tenth of the rate: weights, the optimizer's averages, and ``buffers``. The two
-    copies take twice their memory; ``on_divergence="cut"`` does without.
-
-    With ``granularity="tensor"`` every parameter has an offset of its own, moved by its own signals.
-    The optimizer then has a parameter group for each, until :meth:`detach` puts them together again;
-    :meth:`joined` does so for a state of the optimizer.
+    Time is counted by the optimizer's post-step hook, so a step that a gradient scaler skipped does not count.
+    Every parameter group keeps its own base rate; all are multiplied by the same number, which is written before
+    every step, so nothing else that sets rates has a say. Between decisions no accelerator is waited for.
 
     Args:
         optimizer: any torch optimizer whose update is proportional to ``lr``; a trainer may have wrapped it.
-        total_steps: horizon, in optimizer steps; None if nobody knows: then the rate is never annealed
-            (:mod:`rl_lr.timetable`).
-        policy: a name that ships with the package, a folder, a :class:`Policy`, or None: then
-            whoever holds the scheduler decides, by :meth:`signals` and :meth:`act` when
-            :attr:`due` (this is how the environments drive it).
+        total_steps: horizon, in optimizer steps; None for a rate that is not annealed (:mod:`rl_lr.timetable`).
+        policy: a name that ships with the package, a folder, a :class:`Policy`, or None: then whoever holds
+            the scheduler decides, by :meth:`signals` and :meth:`act` when :attr:`due`.
         base_schedule: the shape that the rate follows where the policy does nothing.
         control: constants of the control law where there is no policy; a policy brings its own.
-        granularity: one rate for all, ``"network"``, or one for each parameter, ``"tensor"``.
-        on_divergence: ``"restore"``, or ``"cut"``: only the rate is cut.
+        granularity: ``"network"``, one offset for all, or ``"tensor"``, one for each parameter, moved by its own
+            signals. The optimizer then has a parameter group for each, until :meth:`detach` puts them together
+            again; :meth:`joined` does so for a state of the optimizer.
+        on_divergence: ``"restore"`` takes a run whose loss exploded back to where it was healthy, with a tenth
+            of the rate, for which two copies of weights, optimizer state and ``buffers`` are kept; ``"cut"``
+            only lowers the rate.
         buffers: what else goes back, ``model.buffers()``: running statistics do not recover from NaN.
-        agree: the mean of a tensor over all processes that train one network. Each may then give the loss
-            of its own data: all decide on the same numbers. None where there is one process.
+        agree: the mean of a tensor over all processes that train one network, each of which may then give the
+            loss of its own data; None where there is one process.
 
     Raises:
-        ValueError: for a horizon below 1, a base rate that is not a positive number, an unknown
-            base schedule, an optimizer that cannot be controlled (:mod:`rl_lr.supported`) or has a
-            scheduler of ours already.
+        ValueError: for a horizon below 1, an unknown choice, a base rate that is not a positive number, an
+            optimizer that cannot be controlled (:mod:`rl_lr.supported`) or has a scheduler of ours already.
         PolicyFileError: if the policy cannot be loaded.
     """
 
@@ -140,8 +132,10 @@ class RLScheduler:
     def step(self, loss: Tensor | float | None) -> None:
         """Take in one iteration: call it after ``optimizer.step()`` with that step's loss.
 
-        Does nothing if the optimizer made no step since the last call; a step without a loss, None, does
-        not count.
+        Nothing happens if the optimizer made no step since the last call; one without a loss, None, does not count.
+
+        Raises:
+            ValueError: for a loss of several elements.
         """
         if not self._stepped:
             return
@@ -168,12 +162,12 @@ class RLScheduler:
         return self._latest_signals
 
     def act(self, action: Tensor) -> None:
-        """Make the open decision with ``action``, ``[1]`` in [-1, 1], or one per parameter."""
+        """Make the open decision with ``action``, ``[1]``, or one per parameter; it is clipped to [-1, 1]."""
         self.controller.act(action)
         self._refresh()
 
     def get_last_lr(self) -> list[float]:
-        """The rate of each parameter group at the coming step."""
+        """The rate of each parameter group at the coming step, in the order of the optimizer's groups."""
         return self._rates.at(self.controller.schedule_value, self._factors)
 
     @property
@@ -194,7 +188,13 @@ class RLScheduler:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue a saved run; base rates come from the state, never from the optimizer."""
+        """Continue a saved run; base rates come from the state, never from the optimizer.
+
+        Planned for another horizon, it goes on at the rate that it had, towards the new end, with a warning.
+
+        Raises:
+            ValueError: if the state is of another granularity, base schedule, network or number of groups.
+        """
         granularity = state.get("granularity", "network")
         if granularity != self.granularity:
             raise ValueError(

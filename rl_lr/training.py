@@ -45,9 +45,10 @@ def train(
 
     Args:
         out: folder of the result; made if missing.
-        tasks: what to train on, each as likely as the others; None for the built-in families.
+        tasks: what to train on, each as likely as the others: tasks, families, or names
+            (:func:`rl_lr.tasks.named.named`); None for the built-in families.
         config: the agent, sizes, seeds and settings.
-        progress: called after every iteration.
+        progress: called after every iteration with the number of iterations done and the latest figures, by name.
         should_stop: asked after every iteration; True makes it the last.
         resume: go on with the training in ``out``; tasks and settings are those it began with,
             and the result is that of a training that was never stopped, bit for bit.

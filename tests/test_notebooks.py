@@ -8,20 +8,37 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_notebook_01_runs_and_the_callback_wins_from_the_low_rate(tmp_path: Path) -> None:
-    notebook = nbformat.read(  # type: ignore[no-untyped-call]
-        NOTEBOOKS / "01_use_the_callback.ipynb", as_version=4
-    )
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+
+def run(name: str, folder: Path) -> tuple[list[str], int]:
+    """Run a notebook in a folder of its own: the lines that it prints, and the number of its pictures."""
+    notebook = nbformat.read(NOTEBOOKS / name, as_version=4)  # type: ignore[no-untyped-call]
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    printed = "".join(output.get("text", "") for output in outputs)
-    shares = [
-        float(line.split(":")[1].split("%")[0]) for line in printed.splitlines() if "digits right" in line
-    ]
-    usual, usual_ours, low, low_ours = shares
+    lines = "".join(output.get("text", "") for output in outputs).splitlines()
+    return lines, sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+def shares_right(lines: list[str]) -> list[float]:
+    """Per cent of the held-out digits, fit by fit."""
+    return [float(line.split(":")[1].split("%")[0]) for line in lines if "digits right" in line]
+
+
+def test_notebook_01_runs_and_the_callback_wins_from_the_low_rate(tmp_path: Path) -> None:
+    lines, pictures = run("01_use_the_callback.ipynb", tmp_path)
+    usual, usual_ours, low, low_ours = shares_right(lines)
     assert low_ours > low + 20
     assert min(usual_ours, low_ours) > 95
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 1
+    assert pictures == 1
     assert usual > 90
+
+
+def test_notebook_03_shows_a_fit_that_its_base_schedule_does_not_reach(tmp_path: Path) -> None:
+    lines, pictures = run("03_look_at_convergence.ipynb", tmp_path)
+    alone, ours = shares_right(lines)
+    assert ours > max(95, alone + 20)
+    assert pictures == 1
+    assert "decisions: 56, guard events: 0" in lines
+    logs = tmp_path / "lightning_logs" / "notebook-03"
+    assert {folder.name for folder in logs.iterdir()} == {"base schedule", "policy"}

@@ -21,9 +21,9 @@ BUILT_IN = "built-in"
 def named(name: str) -> "Task | Fit | Family":
     """What a name means.
 
-    Either a task on real data (:data:`rl_lr.tasks.REAL`), :data:`BUILT_IN`, the name of an entry point in the group
-    :data:`GROUP`, or ``"package.module:object"``: a task or a fit, a class or function without
-    arguments that makes one, or a family. Modules are looked for in the current folder, too.
+    Either a task on real data (:data:`rl_lr.tasks.real.REAL`), :data:`BUILT_IN`, the name of an entry point in the
+    group :data:`GROUP`, or ``"package.module:object"``: a task or a fit, a class or function without arguments that
+    makes one, or a family. Modules are looked for in the current folder, too.
 
     Raises:
         ValueError: if it means nothing, cannot be imported, or is something else.

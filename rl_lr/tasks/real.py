@@ -102,7 +102,7 @@ REAL: dict[str, Callable[[], TensorTask]] = {
     "diabetes-mlp": _diabetes,
     "source-transformer": _source_transformer,
 }
-"""The tasks on real data, by the name that ``gym.make(..., task=name)`` takes."""
+"""The tasks on real data, by the name that ``--task`` and ``gym.make(..., task=name)`` take."""
 
 
 def real_task(name: str) -> TensorTask:
