@@ -121,6 +121,8 @@ def compare_command(
     out: Path = Path("compare-out"),
     policy: str = "default",
     suite: Literal["heldout", "validation", "train-families"] = "heldout",
+    task: list[str] | str | None = None,
+    steps: int = 1000,
     jobs: int = 1,
     rivals: bool = True,
     page: Path | None = None,
@@ -132,13 +134,20 @@ def compare_command(
         policy: Name or folder of the policy.
         suite: heldout, networks used for nothing else; validation, families for choosing between
             policies; train-families, unseen instances of what policies train on.
+        task: Task, or a list of them, to compare on instead of a suite, named as for rl-lr train.
+        steps: Horizon of these tasks; a LightningFit has its own.
         jobs: Processes to use.
         rivals: Whether optimizers of other packages take part; they need the extra "rivals".
         page: Where to write the page of results; left out, results.md in out.
     """
     from rl_lr.compare import run_compare
+    from rl_lr.compare.suites import own_workloads
 
-    run_compare(out, Policy.load(policy), suite, jobs, rivals, page)
+    if task is None:
+        run_compare(out, Policy.load(policy), suite, jobs, rivals, page)
+        return
+    tasks = [task] if isinstance(task, str) else task
+    run_compare(out, Policy.load(policy), "own", jobs, rivals, page, own_workloads(tasks, steps))
 
 
 def convert_command(model: Path, out: Path, trust: bool = False) -> None:

@@ -53,8 +53,9 @@ def test_no_suite_shares_a_task_with_another_and_each_is_always_the_same() -> No
     assert len(set(names)) == len(names)
     for one, again in zip(chosen, suite("validation"), strict=True):
         assert one.name == again.name
-        assert torch.equal(one.task.tensors[0], again.task.tensors[0])
-        assert len(one.task.held_out[0]) == pytest.approx(len(one.task.tensors[0]) / 4, rel=0.02)
+        task = one.stepped
+        assert torch.equal(task.data()[0], again.stepped.data()[0])
+        assert len(task.held_out[0]) == pytest.approx(len(task.data()[0]) / 4, rel=0.02)
 
 
 def test_no_network_begins_as_the_answer() -> None:

@@ -32,7 +32,7 @@ def test_every_rival_trains_from_some_rate_and_has_its_curves(name: str) -> None
 
 
 def test_one_cycle_is_torchs_optimizer_under_torchs_scheduler() -> None:
-    task, peak = LINEAR.task, 10.0 * LINEAR.task.optimizer.lr
+    task, peak = LINEAR.stepped, 10.0 * LINEAR.stepped.optimizer.lr
     track = next(one for one in RIVALS["one-cycle"].run(LINEAR) if (one.factor, one.seed) == (10.0, 1))
     network, batches = build_objective(task, seed=1), Engine(task, [1])
     optimizer = task.optimizer.build(network.parameters(), peak)

@@ -10,9 +10,10 @@ from joblib import Parallel, delayed
 from rich.console import Console
 from rich.progress import track
 
-from rl_lr.compare.arms import contenders, references
+from rl_lr.compare.arms import contenders, default_beside, references
 from rl_lr.compare.boards import write_boards
 from rl_lr.compare.comparison import Comparison
+from rl_lr.compare.controlled import Controlled
 from rl_lr.compare.page import results_page
 from rl_lr.compare.plots import draw
 from rl_lr.compare.report import by_workload, duel_columns, summary_columns, terminal
@@ -22,6 +23,7 @@ from rl_lr.compare.suites import Suite, suite
 from rl_lr.compare.workloads import Workload
 from rl_lr.policy import Policy
 from rl_lr.process import dedicate_process
+from rl_lr.tasks import Fit
 
 __all__ = ["Comparison", "run_compare"]
 
@@ -48,16 +50,20 @@ def run_compare(
         jobs: processes.
         rivals: whether the arms that need the optional extra ``rivals`` take part.
         page: where the page goes instead.
-        workloads: those of the suite that are wanted, None for all.
+        workloads: those of the suite that are wanted, None for all; for ``"own"`` those of
+            :func:`rl_lr.compare.suites.own_workloads`.
         console: where progress and tables are shown.
     """
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}: give the number of processes, at least 1.")
     console, page = console or Console(), page or out / "results.md"
-    arms: list[Arm] = [*contenders(policy), *references(), *(_rivals() if rivals else [])]
-    chosen = suite(name) if workloads is None else workloads
-    made = make(chosen, arms, Store(out / "runs.jsonl"), jobs, console)
-    comparison = Comparison(chosen, arms, references(), made)
+    if workloads is None:
+        if name == "own":
+            raise ValueError("The suite of own tasks has none of itself: give its workloads.")
+        workloads = suite(name)
+    arms = _arms(policy, rivals, workloads, console)
+    made = make(workloads, arms, Store(out / "runs.jsonl"), jobs, console)
+    comparison = Comparison(workloads, arms, references(), made)
     results = {
         "summaries": [asdict(one) for one in comparison.summaries],
         "duels": [asdict(one) for one in comparison.duels],
@@ -73,6 +79,18 @@ def run_compare(
         f"Page: {page}, curves: tensorboard --logdir {out / 'tensorboard'}", highlight=False, soft_wrap=True
     )
     return comparison
+
+
+def _arms(policy: Policy, rivals: bool, workloads: Sequence[Workload], console: Console) -> list[Arm]:
+    """All that can run on these workloads; the default policy beside another one."""
+    first, *others = contenders(policy)
+    arms: list[Arm] = [first, *default_beside(policy), *others, *references()]
+    if any(isinstance(one.task, Fit) for one in workloads):
+        console.print(
+            "Fits are run with one rate by what sets rates alone: not by each tensor, nor by rivals."
+        )
+        return [one for one in arms if isinstance(one, Controlled) and one.granularity == "network"]
+    return [*arms, *(_rivals() if rivals else [])]
 
 
 def make(

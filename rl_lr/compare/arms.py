@@ -44,6 +44,14 @@ def contenders(policy: Policy) -> list[Controlled]:
     ]
 
 
+def default_beside(policy: Policy) -> list[Controlled]:
+    """The policy that ships, if another one is compared."""
+    default = Policy.load("default")
+    if policy.sha256 == default.sha256:
+        return []
+    return [Controlled("rl-lr, default", lambda: default, default.sha256, control=default.control)]
+
+
 def mean_actions(policy: Policy, groups: int = 10) -> tuple[float, ...]:
     """The policy's mean action at each decision, over fresh short runs of its training families."""
     plan = Plan(TRAINING, DrawConfig(100, 190), policy.control, group_size=10, seed=1)

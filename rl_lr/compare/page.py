@@ -14,6 +14,7 @@ _ABOUT: dict[Suite, str] = {
     "heldout": "networks that no policy was trained on or chosen by",
     "validation": "families that policies are chosen by",
     "train-families": "unseen instances of the families that policies train on",
+    "own": "tasks of one's own; the loss of a fit is what it monitors, or its mean over the last tenth of the steps",
 }
 
 

@@ -103,8 +103,8 @@ def _rates(comparison: Comparison) -> Figure:
                 axes.plot(one.steps, np.maximum(one.rates, 1e-9), color=OURS, lw=1.0, alpha=0.7)
         reference = best[0].track
         axes.plot(reference.steps, np.maximum(reference.rates, 1e-9), color="black", lw=1.4)
-        centre = workload.task.optimizer.lr
-        axes.set(yscale="log", ylim=(1e-4 * centre, 1e3 * centre))
+        highest = max(reference.rates)
+        axes.set(yscale="log", ylim=(1e-4 * highest, 1e2 * highest))
         axes.set_title(workload.name, fontsize=8)
         axes.tick_params(labelsize=6)
     for axes in list(grid):

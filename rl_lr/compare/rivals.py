@@ -68,21 +68,21 @@ class Scheduled:
 
 def _optimizer(parameters: list[Tensor], workload: Workload, start: Start) -> Optimizer:
     """The workload's own, at the rate that the run begins with."""
-    spec = workload.task.optimizer
+    spec = workload.stepped.optimizer
     return spec.build(parameters, spec.lr * start.factor)
 
 
 def one_cycle(parameters: list[Tensor], workload: Workload, start: Start) -> Scheduled:
     """Smith's 1cycle (1708.07120) as torch has it, with the given rate as its peak."""
     optimizer = _optimizer(parameters, workload, start)
-    peak = workload.task.optimizer.lr * start.factor
+    peak = workload.stepped.optimizer.lr * start.factor
     return Scheduled(optimizer, OneCycleLR(optimizer, peak, total_steps=workload.steps + 1))
 
 
 def finder(parameters: list[Tensor], workload: Workload, start: Start) -> Scheduled:
     """Lightning's learning-rate finder, then one cycle with what it suggests as the peak."""
-    peak = found_rate(workload.task, start.seed)
-    return one_cycle(parameters, workload, Start(peak / workload.task.optimizer.lr, start.seed))
+    peak = found_rate(workload.stepped, start.seed)
+    return one_cycle(parameters, workload, Start(peak / workload.stepped.optimizer.lr, start.seed))
 
 
 class Plateau:
@@ -152,7 +152,7 @@ def prodigy(parameters: list[Tensor], workload: Workload, start: Start) -> Sched
     """Prodigy (Mishchenko & Defazio, 2306.06101) with the cosine annealing that its documentation recommends."""
     from prodigyopt import Prodigy
 
-    optimizer = Prodigy(parameters, start.factor, weight_decay=workload.task.optimizer.weight_decay)
+    optimizer = Prodigy(parameters, start.factor, weight_decay=workload.stepped.optimizer.weight_decay)
     return Scheduled(optimizer, CosineAnnealingLR(optimizer, workload.steps))
 
 
@@ -160,7 +160,7 @@ def d_adaptation(parameters: list[Tensor], workload: Workload, start: Start) -> 
     """D-Adaptation (Defazio & Mishchenko, 2301.07733), SGD's or Adam's, under cosine annealing."""
     from dadaptation import DAdaptAdam, DAdaptSGD
 
-    spec, optimizer = workload.task.optimizer, None
+    spec, optimizer = workload.stepped.optimizer, None
     with redirect_stdout(StringIO()):  # it prints what weight decay it uses
         if spec.kind == "sgd":
             optimizer = DAdaptSGD(parameters, start.factor, spec.momentum, spec.weight_decay)
@@ -199,7 +199,7 @@ def schedule_free(parameters: list[Tensor], workload: Workload, start: Start) ->
     """Schedule-free SGD or AdamW (Defazio et al., 2405.15682), with the recommended warm-up: 5 % of the run."""
     from schedulefree import AdamWScheduleFree, SGDScheduleFree
 
-    spec, warmup = workload.task.optimizer, round(0.05 * workload.steps)
+    spec, warmup = workload.stepped.optimizer, round(0.05 * workload.steps)
     decay = spec.weight_decay
     if spec.kind == "sgd":
         return ScheduleFree(SGDScheduleFree(parameters, 1.0 * start.factor, spec.momentum, decay, warmup))

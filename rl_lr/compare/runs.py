@@ -10,6 +10,7 @@ from torch import Tensor
 from rl_lr.compare.workloads import Workload
 from rl_lr.rollout import Draw
 from rl_lr.schedules import BaseSchedule
+from rl_lr.tasks.task import central_rate
 
 LOOKS = 14
 """Times that a run is measured on the fixed sample: one look costs as much as several steps."""
@@ -76,7 +77,7 @@ def starts(workload: Workload, factors: Sequence[float]) -> list[Start]:
 
 def drawn(workload: Workload, begun: Sequence[Start], schedule: BaseSchedule = "cosine") -> Draw:
     """The same as the engine wants them."""
-    centre = workload.task.optimizer.lr
+    centre = central_rate(workload.task)
     rates = tuple(centre * start.factor for start in begun)
     return Draw(workload.task, tuple(start.seed for start in begun), rates, workload.steps, schedule)
 

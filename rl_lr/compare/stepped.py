@@ -84,7 +84,7 @@ class Stepped:
         )
 
     def _run(self, workload: Workload, begun: Sequence[Start]) -> list[Track]:
-        engine, looks = Engine(workload.task, [start.seed for start in begun], traced=True), Looks()
+        engine, looks = Engine(workload.stepped, [start.seed for start in begun], traced=True), Looks()
         initial = engine.evaluate()
         own = [[p[run] for p in engine.parameters.values()] for run in range(engine.runs)]
         steppers = [self.recipe(mine, workload, start) for mine, start in zip(own, begun, strict=True)]
@@ -108,7 +108,7 @@ def _look(engine: Engine, steppers: Sequence[Stepper], workload: Workload) -> tu
         stepper.evaluating(True)
     if averaging:
         engine.calibrate()
-    losses = engine.evaluate(), engine.evaluate(workload.task.held_out)
+    losses = engine.evaluate(), engine.evaluate(workload.stepped.held_out)
     for stepper in averaging:
         stepper.evaluating(False)
     return losses

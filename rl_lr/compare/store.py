@@ -3,16 +3,21 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rl_lr.compare.runs import Arm, Track
-from rl_lr.compare.workloads import Workload
+from rl_lr.compare.workloads import TaskWithRowsApart, Workload
+from rl_lr.config import ControlConfig
 from rl_lr.engine import build_objective
+from rl_lr.rollout import Draw
+from rl_lr.tasks.task import Fit
 
 
 @dataclass(frozen=True)
@@ -75,14 +80,14 @@ def _read(row: dict[str, Any]) -> Made:
 def keys(workload: Workload, arms: Sequence[Arm]) -> list[str]:
     """For each arm, a digest of everything that its runs on a workload depend on."""
     task, digest = workload.task, hashlib.sha256()
+    made_of, tensors = _of_fit(task) if isinstance(task, Fit) else _of_task(task)
     facts = {
-        "task": [task.name, asdict(task.optimizer), task.batch_size],
+        "task": made_of,
         "runs": [workload.steps, workload.seeds],
         "versions": [version("rl-lr"), torch.__version__],
     }
     digest.update(json.dumps(facts, sort_keys=True).encode())
-    weights = build_objective(task, seed=0).state_dict()
-    for tensor in (*task.tensors, *task.held_out, *weights.values()):
+    for tensor in tensors:
         digest.update(tensor.contiguous().numpy().tobytes())
     found = []
     for arm in arms:
@@ -90,3 +95,20 @@ def keys(workload: Workload, arms: Sequence[Arm]) -> list[str]:
         own.update(json.dumps(arm.facts, sort_keys=True).encode())
         found.append(own.hexdigest()[:16])
     return found
+
+
+def _of_task(task: TaskWithRowsApart) -> tuple[list[Any], list[Tensor]]:
+    """What defines a task: settings, rows and initial weights."""
+    weights = build_objective(task, seed=0).state_dict()
+    settings = [task.name, asdict(task.optimizer), task.batch_size]
+    return settings, [*task.data(), *task.held_out, *weights.values()]
+
+
+def _of_fit(fit: Fit) -> tuple[list[Any], list[Tensor]]:
+    """What is known of a fit without running it: its first signals tell of weights and data."""
+    with closing(fit.begin(Draw(fit, (0,), (1.0,), fit.horizon()), ControlConfig())) as group:
+        seen = [group.signals()]
+        for _ in range(3):
+            group.advance(torch.zeros(1))
+            seen.append(group.signals())
+    return [fit.name, fit.horizon()], seen

@@ -1,18 +1,23 @@
 """The three suites: what a policy trained on, what policies are chosen by, and what neither ever saw."""
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from rl_lr.compare.workloads import Workload, held_out
+from rl_lr.optimizers import OptimizerSpec
+from rl_lr.tasks import Always, resolve
 from rl_lr.tasks.choosing import CHOOSING
 from rl_lr.tasks.families import TRAINING, Weighted
+from rl_lr.tasks.task import Family, Fit, Task
 from rl_lr.tasks.tensors import TensorTask
 
-Suite = Literal["heldout", "validation", "train-families"]
+Suite = Literal["heldout", "validation", "train-families", "own"]
 
 DRAWS = 7
 """Tasks that policies are chosen by, from each family: with three, a policy that loses runs looked safe."""
@@ -21,7 +26,7 @@ TRAINING_DRAWS = 3
 """The same of the families that policies train on."""
 
 
-def suite(name: Suite) -> list[Workload]:
+def suite(name: Literal["heldout", "validation", "train-families"]) -> list[Workload]:
     """The workloads of a suite, always the same.
 
     Args:
@@ -33,6 +38,64 @@ def suite(name: Suite) -> list[Workload]:
     return _drawn(CHOOSING, DRAWS) if name == "validation" else _drawn(TRAINING, TRAINING_DRAWS)
 
 
+def own_workloads(tasks: "Sequence[str | Task | Fit | Family]", steps: int) -> list[Workload]:
+    """Somebody's own tasks, from three seeds each, on four fifths of their rows; of a family three tasks.
+
+    Args:
+        tasks: as :func:`rl_lr.train` takes them.
+        steps: horizon; a fit has its own.
+    """
+    workloads = []
+    for task in tasks:
+        family = resolve(task)
+        draws = 1 if isinstance(family, Always) else TRAINING_DRAWS
+        for draw in range(draws):
+            drawn = family(np.random.default_rng([2**20, draw]))
+            if isinstance(drawn, Fit):
+                workloads.append(Workload(drawn, drawn.horizon(), seeds=3))
+            else:
+                name = drawn.name if draws == 1 else f"{drawn.name} {draw + 1}"
+                workloads.append(Workload(RowsApart(drawn, name), steps, seeds=3))
+    return workloads
+
+
+@dataclass(frozen=True)
+class RowsApart:
+    """A task on four fifths of its rows; no run trains on the others."""
+
+    task: Task
+    """The whole of it."""
+    name: str
+    """As tables call it."""
+
+    @property
+    def optimizer(self) -> OptimizerSpec:
+        """Of the task."""
+        return self.task.optimizer
+
+    @property
+    def batch_size(self) -> int:
+        """Of the task."""
+        return self.task.batch_size
+
+    def model(self) -> nn.Module:
+        """Of the task."""
+        return self.task.model()
+
+    def data(self) -> tuple[Tensor, ...]:
+        """The rows that are trained on."""
+        return _parted(self.task.data())[0]
+
+    @property
+    def held_out(self) -> tuple[Tensor, ...]:
+        """The others."""
+        return _parted(self.task.data())[1]
+
+    def loss(self, model: nn.Module, *batch: Tensor) -> Tensor:
+        """Of the task."""
+        return self.task.loss(model, *batch)
+
+
 def _drawn(families: Weighted, draws: int) -> list[Workload]:
     workloads = []
     for index, (family, _) in enumerate(families):
@@ -41,13 +104,15 @@ def _drawn(families: Weighted, draws: int) -> list[Workload]:
             steps = round(math.exp(rng.uniform(math.log(300), math.log(3000))))
             task = family(rng)
             assert isinstance(task, TensorTask)
-            workloads.append(Workload(_with_rows_apart(task, f"{task.name} {draw + 1}"), steps, seeds=1))
+            kept, apart = _parted(task.tensors)
+            own = replace(task, name=f"{task.name} {draw + 1}", tensors=kept, held_out=apart)
+            workloads.append(Workload(own, steps, seeds=1))
     return workloads
 
 
-def _with_rows_apart(task: TensorTask, name: str, share: float = 0.8) -> TensorTask:
-    """The task on a share of its rows; no run trains on the others."""
-    order = torch.from_numpy(np.random.default_rng(0).permutation(len(task.tensors[0])))
+def _parted(rows: tuple[Tensor, ...], share: float = 0.8) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """A share of the rows, and the others, always the same."""
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(rows[0])))
     cut = round(share * len(order))
-    kept, apart = (tuple(t[rows] for t in task.tensors) for rows in (order[:cut], order[cut:]))
-    return replace(task, name=name, tensors=kept, held_out=apart)
+    kept, apart = (tuple(t[chosen] for t in rows) for chosen in (order[:cut], order[cut:]))
+    return kept, apart

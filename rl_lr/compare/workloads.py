@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,15 +13,25 @@ from torch import Tensor, nn
 from rl_lr.compare import networks
 from rl_lr.optimizers import CENTRES, OptimizerSpec
 from rl_lr.tasks.real import digits, source_text
+from rl_lr.tasks.task import Fit, Task
 from rl_lr.tasks.tensors import Criterion, TensorTask, cross_entropy, next_token, squared_error
+
+
+class TaskWithRowsApart(Task, Protocol):
+    """A task that keeps rows apart."""
+
+    @property
+    def held_out(self) -> tuple[Tensor, ...]:
+        """Rows that no run trains on."""
+        ...
 
 
 @dataclass(frozen=True)
 class Workload:
     """A task at a horizon."""
 
-    task: TensorTask
-    """What is trained; ``held_out`` rows are never trained on."""
+    task: TaskWithRowsApart | Fit
+    """What is trained."""
     steps: int
     """Horizon, in optimizer steps."""
     seeds: int
@@ -30,6 +41,17 @@ class Workload:
     def name(self) -> str:
         """As tables call it."""
         return f"{self.task.name}, {self.steps} steps"
+
+    @property
+    def stepped(self) -> TaskWithRowsApart:
+        """The task, for arms that bring an optimizer of their own.
+
+        Raises:
+            TypeError: for a fit.
+        """
+        if isinstance(self.task, Fit):
+            raise TypeError(f"{self.task.name!r} is a fit, and its optimizer is its module's own.")
+        return self.task
 
 
 def held_out() -> list[Workload]:
