@@ -1,4 +1,4 @@
-"""The command line: ``rl-lr train``, ``compare``, ``demo``, ``bench`` and ``convert``."""
+"""The command line: ``rl-lr train``, ``compare``, ``demo``, ``board``, ``bench`` and ``convert``."""
 
 import signal
 import sys
@@ -62,9 +62,7 @@ def train_command(
             f"Stopped after {done} of {total} iterations; to go on: rl-lr train --resume {folder}",
             soft_wrap=True,
         )
-    console.print(
-        f"Policy: {folder}\ntensorboard --logdir {folder / 'tensorboard'}", highlight=False, soft_wrap=True
-    )
+    console.print(f"Policy: {folder}\nIts training: rl-lr board {folder}", highlight=False, soft_wrap=True)
 
 
 def _workers(engine: str, count: int | None, address: str | None) -> Workers:
@@ -134,7 +132,19 @@ def compare_command(
     run_compare(out, Policy.load(policy), suite, jobs, rivals, page)
 
 
-def convert_command(model: Path, out: Path, trust: bool = False) -> None:
+def board_command(folder: Path, port: int = 6006) -> None:
+    """Show logs in TensorBoard until Ctrl-C; the address is printed.
+
+    Args:
+        folder: Of a Lightning logger, with one run or several, or what --out was of train, compare or demo.
+        port: To listen on; 0 for any free one.
+    """
+    from rl_lr.board import serve
+
+    serve(folder, port, Console())
+
+
+def convert_command(*, model: Path, out: Path, trust: bool = False) -> None:
     """Export a PPO model of stable-baselines3, a zip file, as a policy folder.
 
     Args:
@@ -169,11 +179,12 @@ def main() -> None:
         "train": train_command,
         "compare": compare_command,
         "demo": demo_command,
+        "board": board_command,
         "bench": bench_command,
         "convert": convert_command,
     }
     try:
-        auto_cli(commands, as_positional=False)
+        auto_cli(commands)  # what has no default is positional, unless it is keyword-only
     except (ValueError, TypeError, OSError, MemoryError, WorkerError) as error:
         fail(error)
     except KeyboardInterrupt:
