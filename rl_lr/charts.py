@@ -29,10 +29,10 @@ def write_layout(writer: SummaryWriter, layout: Layout) -> None:
     categories = [layout_pb2.Category(title=title, chart=charts) for title, charts in layout.items()]
     summary = custom_scalars({})
     summary.value[0].tensor.string_val[:] = [layout_pb2.Layout(category=categories).SerializeToString()]
-    writer.file_writer.add_summary(summary)  # type: ignore[union-attr]
+    writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
 
 
 def hide_after(writer: SummaryWriter, step: int) -> None:
     """Hide what an earlier fit logged after ``step``, as ``SummaryWriter(purge_step=step + 1)`` would have."""
     start = Event(session_log=SessionLog(status=SessionLog.START))
-    writer.file_writer.add_event(start, step + 1)  # type: ignore[union-attr]
+    writer.file_writer.add_event(start, step + 1)  # type: ignore[attr-defined]

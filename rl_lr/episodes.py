@@ -82,6 +82,8 @@ class Episode:
     """[runs]."""
     final_loss: NDArray[np.float64]
     """[runs]."""
+    steps: int
+    """Optimizer steps that each run made."""
 
 
 def joined(episodes: Sequence[Episode]) -> tuple[Array, Array, Array]:
@@ -106,6 +108,7 @@ def play(plan: Plan, order: Order) -> Episode:
         np.log(drawn.base_lrs),
         initial.numpy(),
         final.numpy(),
+        drawn.total_steps,
     )
 
 
