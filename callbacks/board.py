@@ -94,23 +94,27 @@ class ConvergenceBoard(Callback):
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last figure, and the row of the run."""
-        for prefix, scheduler in _shown(trainer) if self.traces else ():
+        if not self.traces:
+            return
+        from rl_lr.charts import write_row
+
+        settings: dict[str, str | float] = {}
+        metrics: dict[str, float | None] = {}
+        for prefix, scheduler in _shown(trainer):
             self._draw(trainer, prefix)
-            controller = scheduler.controller
-            final = float(controller.latest_loss.mean())
-            metrics = {f"{prefix}/final_loss": final}
-            if prefix in self._baselines and final > 0:
-                metrics[f"{prefix}/regret"] = (
-                    math.log(final) - math.log(10.0) * self._baselines[prefix].loss[-1]
-                )
-            settings = {
-                "policy": scheduler.policy.name if scheduler.policy else "",
-                "base_lr": scheduler.base_lrs[0],
-                "base_schedule": controller.timetable.schedule,
-                "horizon": controller.timetable.total_steps or -1,
+            controller, name = scheduler.controller, prefix.removeprefix("convergence")
+            settings |= {
+                f"policy{name}": scheduler.policy.name if scheduler.policy else "",
+                f"base_lr{name}": scheduler.base_lrs[0],
+                f"base_schedule{name}": controller.timetable.schedule,
+                f"horizon{name}": controller.timetable.total_steps or -1,
             }
-            for writer in _writers(trainer):
-                writer.add_hparams(settings, metrics, run_name=".", global_step=trainer.global_step)
+            final, baseline = float(controller.latest_loss.mean()), self._baselines.get(prefix)
+            metrics |= {f"{prefix}/final_loss": final, f"{prefix}/regret": None}
+            if baseline is not None and final > 0:
+                metrics[f"{prefix}/regret"] = math.log(final) - math.log(10.0) * baseline.loss[-1]
+        for writer in _writers(trainer):
+            write_row(writer, settings, metrics, trainer.global_step)
 
     @override
     def state_dict(self) -> dict[str, Any]:

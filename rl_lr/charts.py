@@ -1,4 +1,7 @@
-"""Charts on TensorBoard's page of custom scalars. Of one category, those with bands come last, so one is enough."""
+"""What TensorBoard's pages of custom scalars and of hparams show.
+
+Of the charts of a category those with bands come last, and in the wrong order: have one at most.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.plugins.custom_scalar import layout_pb2
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import custom_scalars
+from torch.utils.tensorboard.summary import custom_scalars, hparams
 
 Layout = Mapping[str, Sequence[layout_pb2.Chart]]
 """Charts by the title of their category."""
@@ -30,6 +33,21 @@ def write_layout(writer: SummaryWriter, layout: Layout) -> None:
     summary = custom_scalars({})
     summary.value[0].tensor.string_val[:] = [layout_pb2.Layout(category=categories).SerializeToString()]
     writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
+
+
+def write_row(
+    writer: SummaryWriter, settings: dict[str, str | float], metrics: dict[str, float | None], step: int
+) -> None:
+    """Write a run's row of the page of hparams.
+
+    The page has the columns that any one of its runs declares, so a metric that is None, unlike one left out
+    as ``SummaryWriter.add_hparams`` would have it, keeps the column of the other runs.
+    """
+    for summary in hparams(settings, dict.fromkeys(metrics, 0.0)):
+        writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
+    for name, value in metrics.items():
+        if value is not None:
+            writer.add_scalar(name, value, step)
 
 
 def hide_after(writer: SummaryWriter, step: int) -> None:

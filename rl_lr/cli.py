@@ -62,7 +62,7 @@ def train_command(
             f"Stopped after {done} of {total} iterations; to go on: rl-lr train --resume {folder}",
             soft_wrap=True,
         )
-    console.print(f"Policy: {folder}\nIts training: rl-lr board {folder}", highlight=False, soft_wrap=True)
+    console.print(f"Policy: {folder}\nTensorBoard: rl-lr board {folder}", highlight=False, soft_wrap=True)
 
 
 def _workers(engine: str, count: int | None, address: str | None) -> Workers:

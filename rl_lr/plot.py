@@ -80,7 +80,7 @@ def run(log_dir: "str | Path", baseline: "str | Path | None" = None, prefix: str
 
 def draw(trace: Trace, baseline: Trace | None = None) -> Figure:
     """The picture of a trace."""
-    figure = Figure(figsize=(7.5, 7.0), layout="constrained")
+    figure = Figure(figsize=(5.5, 6.0), layout="constrained")
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
     _curve(top, trace.steps, trace.loss, OURS, "this run")
     _curve(middle, trace.steps, trace.rate, OURS, "rate")

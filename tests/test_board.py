@@ -123,6 +123,11 @@ def test_a_row_and_a_text_tell_policy_checksum_horizon_and_regret(tmp_path: Path
     row = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
     assert row["policy"].string_value == "default"
     assert row["horizon"].number_value == 80
+    without = logs(tmp_path / "base")
+    assert "convergence/regret" not in without.Tags()["scalars"]
+    content = without.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    columns = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
+    assert {one.name.tag for one in columns} == {"convergence/final_loss", "convergence/regret"}
 
 
 def test_several_loggers_and_several_optimizers_and_none(tmp_path: Path) -> None:

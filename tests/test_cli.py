@@ -36,7 +36,7 @@ def test_train_writes_a_policy_and_prints_where(
     assert policy.provenance["tasks"] == ["digits-linear"]
     assert policy.provenance["runs"] == 4
     assert bool(policy.choices) == (agent == "dqn")
-    assert f"tensorboard --logdir {out / 'tensorboard'}" in capsys.readouterr().out
+    assert f"rl-lr board {out}" in capsys.readouterr().out
     assert torch.get_num_threads() == 1
 
 
@@ -55,6 +55,10 @@ def test_train_writes_a_policy_and_prints_where(
         (["train", "--out", "{tmp}/x", *TINY, "--settings.group_size=1"], "at least two runs"),
         (["compare", "--out", "{tmp}/x", "--jobs", "0"], "jobs is 0"),
         (["compare", "--out", "{tmp}/x", "--policy", "none"], "There is no policy 'none'"),
+        (["board", "{tmp}/x"], "x does not exist: give the folder"),
+        (["board", "{tmp}/file"], "file is a file: give the folder"),
+        (["board", "{tmp}"], "holds no TensorBoard event files: give the folder"),
+        (["board", "{tmp}", "--port", "65536"], "port is 65536: give a number"),
         (["bench", "--repetitions", "1"], "a spread needs at least 2"),
     ],
 )
