@@ -224,7 +224,7 @@ def test_a_fit_beside_its_base_schedule_is_drawn_on_every_page(
     board.screenshot("fit-images", 1120, 900)
     board.open("hparams")
     board.wait_for({"base_lr", "convergence/regret", "rl-lr"}, board.words)
-    board.screenshot("fit-hparams", 1420, 500)
+    board.screenshot("fit-hparams", 1560, 500)
     board.open("text")
     board.wait_for({Policy.load("default").sha256}, board.words)
     board.screenshot("fit-text", 1120, 600)
