@@ -9,7 +9,7 @@ INSTALLED := .venv/.installed
 # More than one intra-op thread makes small networks many times slower.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test docs trace compatibility lint types bench install clean
+.PHONY: demo test docs trace compatibility screenshots lint types bench install clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -31,6 +31,10 @@ trace: $(INSTALLED)
 # The table of what was tested with what, from the results of the tests.
 compatibility: $(INSTALLED)
 	$(BIN)/pytest -m compatibility --compatibility=docs/compatibility.md
+
+# The pictures of docs/tensorboard.md, taken by the tests of the browser; needs Chromium and its driver.
+screenshots: $(INSTALLED)
+	CI=true $(BIN)/pytest tests/test_browser.py --screenshots=docs/board
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -1,4 +1,4 @@
-"""The command line: ``rl-lr train``, ``compare``, ``demo``, ``bench`` and ``convert``."""
+"""The command line: ``rl-lr train``, ``compare``, ``demo``, ``board``, ``bench`` and ``convert``."""
 
 import signal
 import sys
@@ -32,8 +32,8 @@ def train_command(
 
     Args:
         out: Folder for the policy, its model card, checkpoints and TensorBoard curves.
-        task: Task to train on, or a list of them: names of tasks on real data or of installed packages, or package.module:name of your
-            own; built-in for the families of the default policy, which is also meant if it is left out.
+        task: Task to train on, or a list of them: names of tasks on real data or of installed packages, or
+            package.module:name of your own; built-in, as if left out, for the families of the default policy.
         from_: Policy that PPO begins from (--from default), a name or folder; what comes out is the best on runs kept
             apart, of those measured, and never worse on them than that.
         agent: What learns: PPO, which takes any action, or DQN, which chooses among a few.
@@ -60,18 +60,14 @@ def train_command(
     where = _workers(engine, workers, address)
     console, interrupted = Console(), _interrupts()
     with training_progress(console, iterations=total) as progress:
-        policy = train(
-            folder, tasks, config, progress, lambda: bool(interrupted), resume is not None, where, from_
-        )
-    done = policy.provenance["iterations"]
+        train(folder, tasks, config, progress, lambda: bool(interrupted), resume is not None, where, from_)
+    done = load(folder)[0].iterations
     if done < total:
         console.print(
             f"Stopped after {done} of {total} iterations; to go on: rl-lr train --resume {folder}",
             soft_wrap=True,
         )
-    console.print(
-        f"Policy: {folder}\ntensorboard --logdir {folder / 'tensorboard'}", highlight=False, soft_wrap=True
-    )
+    console.print(f"Policy: {folder}\nTensorBoard: rl-lr board {folder}", highlight=False, soft_wrap=True)
 
 
 def _workers(engine: str, count: int | None, address: str | None) -> Workers:
@@ -150,7 +146,19 @@ def compare_command(
     run_compare(out, Policy.load(policy), "own", jobs, rivals, page, own_workloads(tasks, steps))
 
 
-def convert_command(model: Path, out: Path, trust: bool = False) -> None:
+def board_command(folder: Path, port: int = 6006) -> None:
+    """Show logs in TensorBoard until Ctrl-C; the address is printed.
+
+    Args:
+        folder: Of a Lightning logger, with one run or several, or what --out was of train, compare or demo.
+        port: To listen on; 0 for any free one.
+    """
+    from rl_lr.board import serve
+
+    serve(folder, port, Console())
+
+
+def convert_command(*, model: Path, out: Path, trust: bool = False) -> None:
     """Export a PPO model of stable-baselines3, a zip file, as a policy folder.
 
     Args:
@@ -185,13 +193,12 @@ def main() -> None:
         "train": train_command,
         "compare": compare_command,
         "demo": demo_command,
+        "board": board_command,
         "bench": bench_command,
         "convert": convert_command,
     }
     try:
-        auto_cli(
-            commands, as_positional=False, allow_abbrev=True
-        )  # --from is short for --from_, as Python needs
+        auto_cli(commands, allow_abbrev=True)  # --from for --from_; positional is what has no default
     except (ValueError, TypeError, OSError, MemoryError, WorkerError) as error:
         fail(error)
     except KeyboardInterrupt:

@@ -84,6 +84,8 @@ class Episode:
     """[runs]."""
     final_loss: NDArray[np.float64]
     """[runs]."""
+    steps: int
+    """Optimizer steps that each run made."""
 
 
 def joined(episodes: Sequence[Episode]) -> tuple[Array, Array, Array]:
@@ -108,6 +110,7 @@ def play(plan: Plan, order: Order) -> Episode:
         np.log(drawn.base_lrs),
         initial.numpy(),
         final.numpy(),
+        drawn.total_steps,
     )
 
 

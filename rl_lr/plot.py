@@ -17,7 +17,7 @@ class Trace:
     """A run, decision by decision."""
 
     steps: list[int] = field(default_factory=list)
-    """Optimizer steps made before each decision."""
+    """The Trainer's optimizer steps before each decision."""
     loss: list[float] = field(default_factory=list)
     """log10 of the mean training loss since the decision before."""
     rate: list[float] = field(default_factory=list)
@@ -67,23 +67,24 @@ def read(log_dir: "str | Path", prefix: str = "convergence") -> Trace:
     return trace
 
 
-def run(log_dir: "str | Path", baseline: "str | Path | None" = None) -> Figure:
+def run(log_dir: "str | Path", baseline: "str | Path | None" = None, prefix: str = "convergence") -> Figure:
     """Loss, rate and offset of a fit on one time axis.
 
     Args:
         log_dir: its log folder.
         baseline: log folder of another fit whose loss and rate are drawn beside it, such as the base
             schedule's own.
+        prefix: of the tags; of one of several optimizers ``convergence/`` and its name.
 
     Raises:
-        ValueError: if one of them holds no such logs.
+        ValueError: if a folder holds no such logs.
     """
-    return draw(read(log_dir), None if baseline is None else read(baseline))
+    return draw(read(log_dir, prefix), None if baseline is None else read(baseline, prefix))
 
 
 def draw(trace: Trace, baseline: Trace | None = None) -> Figure:
     """The picture of a trace, and beside it that of a baseline."""
-    figure = Figure(figsize=(7.5, 7.0), layout="constrained")
+    figure = Figure(figsize=(5.5, 6.0), layout="constrained")
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
     _curve(top, trace.steps, trace.loss, OURS, "this run")
     _curve(middle, trace.steps, trace.rate, OURS, "rate")

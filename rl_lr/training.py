@@ -126,10 +126,16 @@ def _iterate(agent: Agent, workers: Workers, iteration: int) -> Figures:
     """One iteration: a whole episode of every group, then the update."""
     began = time.monotonic()
     episodes = workers.map(play, agent.orders(iteration))
-    decisions = sum(episode.rewards.size for episode in episodes)
+    played = time.monotonic() - began
     figures = agent.update(episodes, iteration)
-    figures |= {"decisions_per_second": decisions / (time.monotonic() - began)}
+    steps = sum(episode.steps * episode.log_base_lr.size for episode in episodes)
+    decisions = sum(episode.rewards.size for episode in episodes)
+    figures |= {
+        "engine_steps_per_second": steps / played,
+        "decisions_per_second": decisions / (time.monotonic() - began),
+    }
     agent.curves.log("rollout", figures)
+    agent.curves.show_actions(episodes)
     return figures
 
 

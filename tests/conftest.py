@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,11 @@ pytest_plugins = ["compatibility"]
 torch.set_num_threads(1)
 settings.register_profile("rl-lr", derandomize=True, database=None, deadline=None, max_examples=30)
 settings.load_profile("rl-lr")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where pictures of the browser go that are to be kept."""
+    parser.addoption("--screenshots", type=Path, help="write test_browser.py's screenshots to this folder")
 
 
 @pytest.fixture(autouse=True)

@@ -77,7 +77,7 @@ def test_dqn_learns_which_choice_pays(tmp_path: Path) -> None:
     shape = (config.control.decision_count, config.runs)
     actions = np.array(config.dqn.choices, np.float32)[rng.integers(5, size=shape)]
     observations = rng.normal(size=(*shape, NUM_SIGNALS)).astype(np.float32)
-    agent.update([Episode(observations, actions, actions, np.zeros(8), np.ones(8), np.ones(8))], 0)
+    agent.update([Episode(observations, actions, actions, np.zeros(8), np.ones(8), np.ones(8), 60)], 0)
     acted = agent.policy({}, "").act(torch.from_numpy(observations).flatten(0, 1))
     assert (acted == 1.0).float().mean() > 0.9
 

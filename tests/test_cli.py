@@ -1,10 +1,15 @@
 """The command line, as it is typed."""
 
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
+from rl_lr.board import find_logs
 from rl_lr.cli import main
 from rl_lr.policy import Policy
 
@@ -36,7 +41,7 @@ def test_train_writes_a_policy_and_prints_where(
     assert policy.provenance["tasks"] == ["digits-linear"]
     assert policy.provenance["runs"] == 4
     assert bool(policy.choices) == (agent == "dqn")
-    assert f"tensorboard --logdir {out / 'tensorboard'}" in capsys.readouterr().out
+    assert f"rl-lr board {out}" in capsys.readouterr().out
     assert torch.get_num_threads() == 1
 
 
@@ -74,6 +79,10 @@ def test_train_begins_from_a_policy(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         (["train", "--out", "{tmp}/x", *TINY, "--settings.group_size=1"], "at least two runs"),
         (["compare", "--out", "{tmp}/x", "--jobs", "0"], "jobs is 0"),
         (["compare", "--out", "{tmp}/x", "--policy", "none"], "There is no policy 'none'"),
+        (["board", "{tmp}/x"], "x does not exist: give the folder"),
+        (["board", "{tmp}/file"], "file is a file: give the folder"),
+        (["board", "{tmp}"], "holds no TensorBoard event files: give the folder"),
+        (["board", "{tmp}", "--port", "65536"], "port is 65536: give a number"),
         (["bench", "--repetitions", "1"], "a spread needs at least 2"),
     ],
 )
@@ -93,3 +102,30 @@ def test_bad_input_ends_in_one_line_and_code_2(
     assert "Traceback" not in error
     assert len(error.strip().splitlines()) == 1
     assert not (tmp_path / "x").exists()
+
+
+def test_board_finds_the_logs_of_a_logger_of_one_run_and_of_a_command(tmp_path: Path) -> None:
+    logs = tmp_path / "out" / "tensorboard"
+    with SummaryWriter(str(logs / "run")) as writer:
+        writer.add_scalar("loss", 1.0, 0)
+    assert find_logs(tmp_path / "out") == logs
+    assert find_logs(logs) == logs
+    assert find_logs(logs / "run") == logs / "run"
+    (tmp_path / "root" / "tensorboard").mkdir(parents=True)  # somebody's own folder of that name, empty
+    (logs / "run").rename(tmp_path / "root" / "run")
+    assert find_logs(tmp_path / "root") == tmp_path / "root"
+
+
+def test_board_on_a_taken_port_ends_in_one_line_and_code_2(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path)) as writer:
+        writer.add_scalar("loss", 1.0, 0)
+    with socket.create_server(("localhost", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-c", "from rl_lr.cli import main; main()"]
+        done = subprocess.run(
+            [*command, "board", str(tmp_path), "--port", port], capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.strip().splitlines()
+    assert f"port {port}, it was already in use: end what uses that port, or give another one" in line

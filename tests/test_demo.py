@@ -23,7 +23,7 @@ def test_demo_trains_fits_prints_and_draws(tmp_path: Path) -> None:
     assert len({one.initial for one in fits}) == 2  # all arms of a network start from the same weights
     assert all(len(one.losses) == len(one.rates) == 60 for one in fits)
     text = console.export_text()
-    assert text.rstrip().endswith(f"tensorboard --logdir {tmp_path / 'tensorboard'}")
+    assert text.rstrip().endswith(f"TensorBoard: rl-lr board {tmp_path}")
     assert "shipped policy" in text
     assert "policy just trained" in text
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from event_files import logs
 from fits import QUIET, Module, full_loss, rows, trainer
 
 from rl_lr.callbacks import RLLearningRate
@@ -71,6 +72,14 @@ def test_two_ranks_train_from_a_rate_a_hundred_times_too_low(ranks: list[dict[st
     weight, bias = ranks[0]["plain"]["weights"].split([8, 1])
     trained.network.load_state_dict({"weight": weight.view(1, 8), "bias": bias})
     assert full_loss(trained) < 0.5
+
+
+def test_the_board_is_written_by_the_first_rank_alone(folder: Path, ranks: list[dict[str, Any]]) -> None:
+    assert [one["plain"]["shown"] for one in ranks] == [1, 0]
+    (run,) = (folder / "logs" / "lightning_logs").iterdir()
+    steps = [one.step for one in logs(run).Scalars("convergence/rate")]
+    assert steps == sorted(set(steps))
+    assert len(steps) > 30
 
 
 def test_sharded_weights_train(ranks: list[dict[str, Any]]) -> None:

@@ -23,7 +23,7 @@ def episode() -> Episode:
     initial, final = torch.ones(4), torch.tensor([0.3, 0.4, 0.5, 0.9])
     rewards = paired_rewards(drops, final, initial).numpy()
     actions = np.zeros((3, 4), np.float32)
-    return Episode(observations, actions, rewards, np.zeros(4), np.ones(4), final.double().numpy())
+    return Episode(observations, actions, rewards, np.zeros(4), np.ones(4), final.double().numpy(), 60)
 
 
 def column(name: str) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

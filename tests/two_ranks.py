@@ -12,13 +12,14 @@ from typing import Any, cast
 import torch
 from fits import ByHand, Module, rows, trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from rl_lr.callbacks import RLLearningRate
+from rl_lr.callbacks import ConvergenceBoard, RLLearningRate
 from rl_lr.scheduler import RLScheduler
 
 warnings.filterwarnings("ignore")
@@ -47,17 +48,30 @@ class LocalLoss(ByHand):
 
 
 def fit(
-    module: Module, callback: RLLearningRate, epochs: int = 3, save: Path | None = None, resume: Any = None
+    module: Module,
+    callback: RLLearningRate,
+    epochs: int = 3,
+    save: Path | None = None,
+    resume: Any = None,
+    logs: Path | None = None,
 ) -> dict[str, Any]:
     """Train on both ranks; the weights that this one ends with, its rates, and the steps made."""
+    logger, board = TensorBoardLogger(logs) if logs else False, ConvergenceBoard()
     saving = [ModelCheckpoint(save, filename="{epoch}")] if save else []
     strategy = DDPStrategy(find_unused_parameters=True, process_group_backend="gloo")
     run = trainer(
-        callback, *saving, max_epochs=epochs, strategy=strategy, devices=2, enable_checkpointing=bool(save)
+        callback,
+        board,
+        *saving,
+        max_epochs=epochs,
+        strategy=strategy,
+        devices=2,
+        logger=logger,
+        enable_checkpointing=bool(save),
     )
     run.fit(module, rows(), ckpt_path=resume)
     weights = torch.cat([p.detach().flatten() for p in module.parameters()])
-    return {"weights": weights, "rates": module.rates, "steps": run.global_step}
+    return {"weights": weights, "rates": module.rates, "steps": run.global_step, "shown": len(board.traces)}
 
 
 def sharded() -> dict[str, Any]:
@@ -92,7 +106,9 @@ def main(folder: Path, resume: str | None) -> None:
     """Every fit, or one that goes on from a checkpoint."""
     if resume is None:
         results = {
-            "plain": fit(Module(lr=1e-4), RLLearningRate(total_steps=120), save=folder / "saved"),
+            "plain": fit(
+                Module(lr=1e-4), RLLearningRate(total_steps=120), save=folder / "saved", logs=folder / "logs"
+            ),
             "each tensor": fit(Module(lr=1e-4), RLLearningRate(granularity="tensor")),
             "unused": fit(Unused(), RLLearningRate()),
             "by hand": fit(LocalLoss(), RLLearningRate()),

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+from stable_baselines3.common.logger import Figure, Logger, TensorBoardOutputFormat
 from torch.utils.tensorboard import SummaryWriter
 
+from rl_lr.agents.actions import draw_actions
+from rl_lr.charts import Layout, bands, lines, write_layout
 from rl_lr.config import TrainConfig
 from rl_lr.episodes import Episode
 from rl_lr.reward import score
@@ -21,6 +23,9 @@ Figures = dict[str, float]
 class Curves:
     """A logger for an SB3 model, and for what we measure beside it.
 
+    TensorBoard opens on *custom scalars*: what comes of the training, and how it learns. *Images* holds
+    what the policy does, decision by decision, *Text* the settings.
+
     Attributes:
         logger: give it to the model.
 
@@ -31,17 +36,23 @@ class Curves:
     """
 
     def __init__(self, config: TrainConfig, out: Path, done: int) -> None:
-        folder = str(out / "tensorboard")
+        self._config, folder = config, str(out / "tensorboard")
         output = _Output(folder, purge_step=done + 1 if done else None)
         self.logger = Logger(folder, [output])
         if not done:
             settings = json.dumps(asdict(config), indent=2)
+            write_layout(output.writer, _layout(config))
             output.writer.add_text("settings", f"```json\n{settings}\n```", 0)
 
     def log(self, group: str, figures: Figures) -> None:
         """Note figures; :meth:`write` writes them."""
         for name, value in figures.items():
             self.logger.record(f"{group}/{name}", value)
+
+    def show_actions(self, episodes: Sequence[Episode]) -> None:
+        """Note a picture of the actions of an iteration."""
+        figure = draw_actions(episodes, self._config.control)
+        self.logger.record("rollout/actions", Figure(figure, close=False))
 
     def write(self, iterations: int) -> None:
         """Write what was noted as the figures of iteration number ``iterations``, from 1."""
@@ -54,6 +65,29 @@ class _Output(TensorBoardOutputFormat):
     def __init__(self, folder: str, purge_step: int | None) -> None:
         self.writer = SummaryWriter(folder, purge_step=purge_step)
         self._is_closed = False
+
+
+def _layout(config: TrainConfig) -> Layout:
+    """The page of custom scalars; what the agent has no figures for is left out."""
+    results = [lines("return of the runs: nats of score gained", "rollout/return")]
+    if config.validate_every:
+        factors = (f"validation/regret_to_best_rate_{factor}" for factor in ("x0.01", "x1", "x100"))
+        results.append(
+            bands("regret, nats, by base rate: ■ ×0.01 ◆ ×1 ▲ ×100", *((tag, tag, tag) for tag in factors))
+        )
+    if config.agent == "dqn":
+        learning = [
+            lines("exploration: share of random actions", "rollout/epsilon"),
+            lines("Q-learning: loss", "train/loss"),
+        ]
+    else:
+        learning = [
+            lines("exploration: standard deviation of actions", "train/std"),
+            lines("critic: share of variance explained", "train/explained_variance"),
+            lines("policy: KL divergence of an update", "train/approx_kl"),
+        ]
+    speed = lines("engine: optimizer steps per second", "rollout/engine_steps_per_second")
+    return {"training: what comes of it": results, "training: how it learns": [*learning, speed]}
 
 
 def outcome(episodes: Sequence[Episode]) -> Figures:

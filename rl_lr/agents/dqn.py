@@ -59,15 +59,20 @@ class DQNAgent:
     def orders(self, iteration: int) -> list[Order]:
         """The episodes that iteration number ``iteration`` wants to learn from."""
         policy, own = self.policy({}, "learning"), self.config.dqn
-        begun = min(1.0, 2.0 * (iteration % self.config.iterations) / self.config.iterations)
-        exploration = EpsilonGreedy(1.0 - begun + own.epsilon * begun, own.choices)
+        exploration = EpsilonGreedy(self._epsilon(iteration), own.choices)
         return [Order(policy, exploration, iteration, group) for group in range(self.config.groups)]
+
+    def _epsilon(self, iteration: int) -> float:
+        """Share of random actions: it falls from 1 over the first half of each member's iterations."""
+        begun = min(1.0, 2.0 * (iteration % self.config.iterations) / self.config.iterations)
+        return 1.0 - begun + self.config.dqn.epsilon * begun
 
     def update(self, episodes: Sequence[Episode], iteration: int) -> Figures:
         """Learn from the episodes of an iteration, in their order, and from those remembered."""
         own, model = self.config.dqn, self.model
         seed_iteration(self.config, iteration)
         model.lr_schedule = falling_rate(self.config, own.learning_rate, iteration)
+        self.curves.log("rollout", {"epsilon": self._epsilon(iteration)})
         self._remember(episodes)
         for begun in range(0, own.updates, own.target_every):
             model.train(min(own.target_every, own.updates - begun), own.minibatch)

@@ -75,9 +75,7 @@ def run_compare(
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(results_page(comparison, name, policy, figures, page))
     _show(comparison, console)
-    console.print(
-        f"Page: {page}, curves: tensorboard --logdir {out / 'tensorboard'}", highlight=False, soft_wrap=True
-    )
+    console.print(f"Page: {page}, curves: rl-lr board {out}", highlight=False, soft_wrap=True)
     return comparison
 
 

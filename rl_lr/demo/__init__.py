@@ -45,7 +45,7 @@ def run_demo(out: Path, minutes: float = 2.0, steps: int = 1000, console: Consol
     draw_figure(fits, out / "demo.png")
     console.print(result_table(fits))
     console.print(f"Curves: {out / 'demo.png'}")
-    console.print(f"tensorboard --logdir {out / 'tensorboard'}", highlight=False, soft_wrap=True)
+    console.print(f"TensorBoard: rl-lr board {out}", highlight=False, soft_wrap=True)
     return fits
 
 

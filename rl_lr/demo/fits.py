@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
-from rl_lr.callbacks import RLLearningRate
+from rl_lr.callbacks import ConvergenceBoard, RLLearningRate
 from rl_lr.policy import Policy
 from rl_lr.tasks.networks import Transformer
 from rl_lr.tasks.real import digits, source_text
@@ -149,12 +149,16 @@ def fit(workload: Workload, arm: Arm, factor: float, log_dir: Path, seed: int = 
     train = DataLoader(rows, workload.batch_size, sampler=sampler)
     held_out = DataLoader(TensorDataset(*workload.held_out), len(workload.held_out[0]))
     name = f"{workload.name} ×{factor:g}".replace(" ", "-")
-    control = RLLearningRate(arm.policy) if arm.policy else LearningRateMonitor()
+    controls = (
+        [RLLearningRate(arm.policy), ConvergenceBoard(figure_every=0)]
+        if arm.policy
+        else [LearningRateMonitor()]
+    )
     trainer = quiet_trainer(
         max_steps=workload.steps,
         max_epochs=1,
         logger=TensorBoardLogger(log_dir, name=name, version=arm.name.replace(" ", "-")),
-        callbacks=[control],
+        callbacks=controls,
         log_every_n_steps=5,
     )
     initial = _held_out_loss(module)
