@@ -1,4 +1,7 @@
-"""One fit of a Trainer that stops at decisions: built, run, judged and ended."""
+"""One fit of a Trainer that stops at decisions: built, run, judged and ended.
+
+Loaded when the first fit begins: the one place where environments need callbacks.
+"""
 
 import copy
 import logging
@@ -13,12 +16,16 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 from typing_extensions import override
 
+from rl_lr.callbacks import RLLearningRate
+from rl_lr.callbacks.choosing import index_of, names
+from rl_lr.callbacks.horizon import steps_left
+from rl_lr.envs.at_rest import AtRest
 from rl_lr.envs.turns import THREADS, Ask, Turns
 from rl_lr.policy import Policy
+from rl_lr.randomness import kept
 from rl_lr.signals import NUM_SIGNALS
 
 if TYPE_CHECKING:
-    from rl_lr.callbacks import RLLearningRate
     from rl_lr.envs.lightning_fit import LightningFit
 
 _QUIET = {
@@ -50,7 +57,7 @@ class FitUnderWay:
         over: whether it has ended.
         horizon: its optimizer steps, once it has begun.
         lr: rate of the step made last.
-        first_loss: training loss of the first step.
+        first_loss: training loss that those of the windows are measured against, of the initial weights.
         window_loss: mean training loss between the latest two decisions.
         initial_loss: what the result is measured against: loss of the initial weights.
         final_loss: the result; NaN before the end.
@@ -103,10 +110,13 @@ class FitUnderWay:
 
     def _train(self, ask: Ask) -> None:
         """The whole fit, in a thread of its own."""
-        from rl_lr.callbacks import RLLearningRate  # the one place where environments need callbacks
-
         env = self._env
         rank_zero.log.addFilter(_is_worth_reading)
+        settings = _QUIET | copy.deepcopy(env.trainer_kwargs)
+        own = settings.pop("callbacks", None) or []
+        if env.monitor is None:
+            with kept():
+                self.first_loss = self._at_rest(settings)
         module, data = self._built()
 
         def stop_and_ask(signals: Tensor) -> Tensor:
@@ -120,8 +130,6 @@ class FitUnderWay:
             on_conflict=env.on_conflict,
             on_error="raise",
         )
-        settings = _QUIET | copy.deepcopy(env.trainer_kwargs)
-        own = settings.pop("callbacks", None) or []
         callbacks = [
             *(own if isinstance(own, list) else [own]),
             _Misjudged(self),
@@ -132,6 +140,19 @@ class FitUnderWay:
         initial = self._monitored(trainer, module, data)
         trainer.fit(module, data)
         self._judge(initial, self._monitored(trainer, module, data))
+
+    def _at_rest(self, settings: dict[str, Any]) -> Tensor:
+        """Training loss of the initial weights, by a Trainer of its own."""
+        module, data = self._built()
+        resting = AtRest(_JUDGED, self._env.optimizer)
+        quick = {
+            "logger": False,
+            "limit_val_batches": 0,
+            "num_sanity_val_steps": 0,
+            "enable_checkpointing": False,
+        }
+        pl.Trainer(**settings | quick, callbacks=[resting]).fit(module, data)
+        return resting.loss
 
     def _built(self) -> tuple[pl.LightningModule, Any]:
         """Module and data, refused if the factories gave something else."""
@@ -181,9 +202,6 @@ class FitUnderWay:
 
     def _begun(self, trainer: pl.Trainer) -> None:
         """Misjudge the base rate, before anybody reads it."""
-        from rl_lr.callbacks.choosing import index_of, names
-        from rl_lr.callbacks.horizon import steps_left
-
         chosen = self._env.optimizer
         if chosen is None and len(trainer.optimizers) > 1:
             raise ValueError(
@@ -206,7 +224,7 @@ class FitUnderWay:
         if scheduler is None or scheduler.controller.step == len(self._losses):
             return
         self._losses.append(scheduler.controller.latest_loss[0])
-        if len(self._losses) == 1:
+        if self.first_loss.isnan():
             self.first_loss = self._losses[0]
 
     def _ended(self) -> None:

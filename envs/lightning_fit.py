@@ -49,7 +49,7 @@ class LightningFit(gym.Env[Array, Array]):
             off unless they say otherwise.
         monitor: metric that ``validation_step`` logs and that the end of a run is judged by, measured
             before and after the fit; None judges by the mean training loss of the last tenth of its steps, against
-            that of the first step.
+            that of the initial weights on as many.
         optimizer: which of several is controlled, by number or name.
         base_schedule: the shape that the rate follows where nothing is done.
         on_conflict: what becomes of a scheduler of the module's own, as for the callback.
