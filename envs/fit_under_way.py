@@ -6,6 +6,7 @@ Loaded when the first fit begins: the one place where environments need callback
 import copy
 import logging
 import math
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +112,7 @@ class FitUnderWay:
     def _train(self, ask: Ask) -> None:
         """The whole fit, in a thread of its own."""
         env = self._env
-        rank_zero.log.addFilter(_is_worth_reading)
+        _hush_what_every_fit_says()
         settings = _QUIET | copy.deepcopy(env.trainer_kwargs)
         own = settings.pop("callbacks", None) or []
         if env.monitor is None:
@@ -263,8 +264,15 @@ class _Watched(pl.Callback):
         self._fit._ended()
 
 
+def _hush_what_every_fit_says() -> None:
+    """Of what Lightning says of every fit, nothing, since it is one of hundreds."""
+    rank_zero.log.addFilter(_is_worth_reading)
+    for text in (".*LeafSpec.*is deprecated", ".*does not have many workers"):
+        warnings.filterwarnings("ignore", text)
+
+
 def _is_worth_reading(record: logging.LogRecord) -> bool:
-    """Of what Lightning says at the start of every fit, nothing, if it is one of hundreds."""
+    """Whatever other threads log, and doubts."""
     return record.levelno > logging.INFO or record.threadName != THREADS
 
 

@@ -42,3 +42,17 @@ def test_notebook_03_shows_a_fit_that_its_base_schedule_does_not_reach(tmp_path:
     assert "decisions: 56, guard events: 0" in lines
     logs = tmp_path / "lightning_logs" / "notebook-03"
     assert {folder.name for folder in logs.iterdir()} == {"base schedule", "policy"}
+
+
+def test_notebook_02_trains_a_policy_at_least_as_good_as_the_one_that_ships(tmp_path: Path) -> None:
+    lines, _ = run("02_train_a_policy.ipynb", tmp_path)
+    told = {
+        line.split(":")[0].strip(): float(line.split(":")[1].split()[0])
+        for line in lines
+        if " nats above" in line
+    }
+    assert told["the new one"] <= told["the policy that ships"]  # on fits kept apart
+    assert told["rl-lr"] <= told["rl-lr, default"] + 0.01  # on fits that neither has seen
+    error = next(line for line in lines if line.startswith("mean squared error"))
+    assert float(error.split(":")[1]) < 0.55
+    assert (tmp_path / "runs" / "regression" / "model.safetensors").is_file()

@@ -1,5 +1,6 @@
 """Tables of a comparison, for the terminal and in Markdown."""
 
+import math
 from collections.abc import Sequence
 from statistics import median
 
@@ -16,7 +17,7 @@ def summary_columns(one: Summary) -> Columns:
     return {
         "arm": one.arm,
         "median": f"{one.median:+.3f}",
-        "middle half": f"{one.middle:+.3f} ({one.low:+.3f} to {one.high:+.3f})",
+        "middle half": _with_interval(one.middle, one),
         "≤ 0.01": f"{100 * one.at_reference:.0f} %",
         "within 1 %": f"{100 * one.within:.0f} %",
         "worst": f"{100 * one.worst:.1f} %" if one.worst < 10.0 else "> 1000 %",
@@ -31,8 +32,13 @@ def duel_columns(one: Duel) -> Columns:
     return {
         "against": one.arm,
         "ours is lower": f"{100 * one.lower:.0f} %",
-        "by, nats": f"{one.advantage:+.3f} ({one.low:+.3f} to {one.high:+.3f})",
+        "by, nats": _with_interval(one.advantage, one),
     }
+
+
+def _with_interval(value: float, one: Summary | Duel) -> str:
+    """One workload alone has no interval: its cells resemble each other."""
+    return f"{value:+.3f}" if math.isnan(one.low) else f"{value:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
 
 
 def workload_columns(cells: Sequence[Cell]) -> Columns:
