@@ -135,7 +135,7 @@ class Rollout:
         self._trusted, self._recent = (
             [tensor.clone() for tensor in self.engine.state] if guarded else [] for _ in range(2)
         )
-        self._average = [p.clone() for p in self.engine.parameters.values()] if average else []
+        self._average = [tensor.clone() for tensor in self.engine.iterates] if average else []
         self.initial_loss = self.engine.evaluate().double()
         self._score = score(self.initial_loss, self.initial_loss)
         self.final_loss: Tensor | None = None
@@ -180,7 +180,7 @@ class Rollout:
         copy_rows(self.engine.state, self._trusted, fallen)
         copy_rows(self._recent, self._trusted, fallen)
         if self._average:
-            copy_rows(self._average, list(self.engine.parameters.values()), fallen)
+            copy_rows(self._average, self.engine.iterates, fallen)
         if healthy.all():
             self._trusted, self._recent = self._recent, self._trusted
         else:
@@ -215,21 +215,15 @@ class Rollout:
         felt = loss.repeat_interleave(sketches.rows)
         controller.record(felt, None if weights is None else sketches(gradients), weights)
         if self._average:
-            fold(self._average, list(engine.parameters.values()), controller.step)
+            fold(self._average, engine.iterates, controller.step)
         return loss
 
     def _evaluate(self, rows: tuple[Tensor, ...] | None = None) -> Tensor:
-        """Loss of the weights that are the result; to averaged ones running statistics are fitted anew."""
+        """Loss of the weights that are the result."""
         if not self._average:
             return self.engine.evaluate(rows)
-        self._exchange()
-        self.engine.calibrate()
+        trained = [tensor.clone() for tensor in self.engine.iterates]
+        torch._foreach_copy_(self.engine.iterates, self._average)
         losses = self.engine.evaluate(rows)
-        self._exchange()
+        torch._foreach_copy_(self.engine.iterates, trained)
         return losses
-
-    def _exchange(self) -> None:
-        for weights, average in zip(self.engine.parameters.values(), self._average, strict=True):
-            kept = weights.clone()
-            weights.copy_(average)
-            average.copy_(kept)
