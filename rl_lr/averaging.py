@@ -176,6 +176,13 @@ class WeightAverage:
         return [p for p in self._parameters() if p.requires_grad]
 
 
+def existing(average: WeightAverage | None) -> WeightAverage:
+    """It, or a refusal where there is none."""
+    if average is None:
+        raise ValueError("This scheduler keeps no average of the weights: build it with average=True.")
+    return average
+
+
 def _replaced(state: Mapping[str, Any], places: list[Tensor], tensors: list[Tensor]) -> dict[str, Any]:
     """A state with other tensors where it refers to those places."""
     by_place = {
