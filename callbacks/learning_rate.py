@@ -123,9 +123,9 @@ class RLLearningRate(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bind to the optimizers: after restoring, so that base rates come from our own state."""
         self._let_go()
-        check_trainer(trainer, self.on_conflict)
         if self.average:
             check_average(trainer, sum(one.average for one in callbacks_of(trainer, RLLearningRate)))
+        check_trainer(trainer, self.on_conflict)
         known = names(trainer.optimizers)
         wanted = range(len(known)) if self.optimizers is None else self.optimizers
         chosen = sorted({index_of(one, trainer.optimizers) for one in wanted})
