@@ -4,7 +4,7 @@ from typing import Literal, TypeVar, cast, get_args
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import StochasticWeightAveraging
+from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 Kind = TypeVar("Kind", bound=Callback)
@@ -39,7 +39,37 @@ def check_trainer(trainer: Trainer, on_conflict: str) -> None:
         )
 
 
+def check_average(trainer: Trainer, averaging: int) -> None:
+    """Refuse what averaged weights cannot go with.
+
+    Args:
+        trainer: of the fit.
+        averaging: how many callbacks of ours average in it.
+    """
+    strategy = type(trainer.strategy).__name__
+    others = [
+        *callbacks_of(trainer, StochasticWeightAveraging),
+        *callbacks_of(trainer, WeightAveraging),
+    ]
+    if others:
+        raise MisconfigurationException(
+            f"{type(others[0]).__name__} averages the weights, and so does RLLearningRate(average=True): leave one out."
+        )
+    if averaging > 1:
+        raise MisconfigurationException(
+            "Two RLLearningRate callbacks with average=True would average the same running statistics: let one of them "
+            "control all optimizers."
+        )
+    if strategy.startswith(("FSDP", "ModelParallel")):
+        raise MisconfigurationException(
+            f"average=True cannot put averaged weights into checkpoints that {strategy} writes in parts: use ddp, or "
+            f"leave it out."
+        )
+
+
 def callbacks_of(trainer: Trainer, kind: type[Kind]) -> list[Kind]:
     """The Trainer's callbacks of a kind; by name, as ``lightning`` and ``pytorch_lightning`` have each its own class."""
     present: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return [cast("Kind", one) for one in present if type(one).__name__ == kind.__name__]
+    return [
+        cast("Kind", one) for one in present if kind.__name__ in {base.__name__ for base in type(one).__mro__}
+    ]

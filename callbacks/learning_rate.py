@@ -9,7 +9,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
-from rl_lr.callbacks.checks import OnConflict, check_on_conflict, check_trainer
+from rl_lr.callbacks.averages import Averages, go_on
+from rl_lr.callbacks.checks import OnConflict, callbacks_of, check_average, check_on_conflict, check_trainer
 from rl_lr.callbacks.choosing import Chosen, index_of, names
 from rl_lr.callbacks.fallbacks import Fallbacks, OnError
 from rl_lr.callbacks.horizon import steps_left
@@ -38,7 +39,8 @@ class RLLearningRate(Callback):
     Args:
         policy: a name that ships with the package, a folder, or a :class:`rl_lr.Policy`.
         total_steps: horizon in steps of each optimizer; None takes what the Trainer's settings tell. If they
-            tell nothing, the rate is never annealed (:mod:`rl_lr.timetable`), which is warned of.
+            tell nothing, the rate is never annealed (:mod:`rl_lr.timetable`), which is warned of unless
+            ``average`` makes up for it.
         base_schedule: the shape that the rate follows where the policy does nothing.
         optimizers: those that are controlled, by number or by name (the class, the second of a kind with
             ``-1``, as ``LearningRateMonitor`` has it); None for all.
@@ -54,6 +56,9 @@ class RLLearningRate(Callback):
         on_divergence: ``"restore"`` takes a run that has exploded back to where it was healthy, with a
             tenth of the rate, for which two copies of the parameters and the optimizer's averages are kept;
             ``"cut"`` only lowers the rate.
+        average: an average of the weights, which forgets all but the last few per cent of the run
+            (:mod:`rl_lr.averaging`), is validated, is the ``state_dict`` of checkpoints (of those that hold
+            more than weights, as with Lightning's ``WeightAveraging``) and stays in the module after the fit.
 
     Attributes:
         schedulers: during a fit, the :class:`rl_lr.RLScheduler` of each controlled optimizer by its number.
@@ -80,6 +85,7 @@ class RLLearningRate(Callback):
         on_error: OnError = "fallback",
         granularity: Granularity = "network",
         on_divergence: OnDivergence = "restore",
+        average: bool = False,
     ) -> None:
         if total_steps is not None and total_steps < 1:
             raise ValueError(
@@ -93,8 +99,9 @@ class RLLearningRate(Callback):
         self.total_steps, self.base_schedule = total_steps, base_schedule
         self.optimizers = [optimizers] if isinstance(optimizers, (int, str)) else optimizers
         self.monitor, self.on_conflict, self.on_error = monitor, on_conflict, on_error
-        self.granularity, self.on_divergence = granularity, on_divergence
+        self.granularity, self.on_divergence, self.average = granularity, on_divergence, average
         self.schedulers: dict[int, RLScheduler] = {}
+        self._averages = Averages()
         self.names: dict[int, str] = {}
         self._losses: Losses | None = None
         self._fallbacks = Fallbacks(on_error, type(self).__name__)
@@ -116,6 +123,8 @@ class RLLearningRate(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bind to the optimizers: after restoring, so that base rates come from our own state."""
         self._let_go()
+        if self.average:
+            check_average(trainer, sum(one.average for one in callbacks_of(trainer, RLLearningRate)))
         check_trainer(trainer, self.on_conflict)
         known = names(trainer.optimizers)
         wanted = range(len(known)) if self.optimizers is None else self.optimizers
@@ -135,7 +144,7 @@ class RLLearningRate(Callback):
                 "This fit resumes a checkpoint made without RLLearningRate, or for other optimizers: base rates "
                 "that it does not hold are the optimizer's present ones, and their schedule starts anew."
             )
-        self._restored = {}
+        self._restored, self._averages = {}, Averages(self.schedulers.values())
         for index, scheduler in self.schedulers.items():
             self._log(trainer, index, decided=scheduler.controller.step == 0)
 
@@ -160,14 +169,38 @@ class RLLearningRate(Callback):
             self._losses.check_pace({index: one.controller.step for index, one in self.schedulers.items()})
 
     @override
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validate averaged weights, if there are any."""
+        self._averages.show()
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with those that are trained."""
+        self._averages.hide()
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave averaged weights in the module, if there are any."""
+        self._averages.keep()
+
+    @override
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Give the optimizers' states the parameter groups that they can be loaded into before we come."""
+        """Averaged weights; and optimizers' states with the parameter groups that they can be loaded into before we come."""
+        self._averages.into(checkpoint)
         states = checkpoint.get("optimizer_states", [])
         for index, scheduler in self.schedulers.items():
             if index < len(states):
                 states[index] = scheduler.joined(states[index])
+
+    @override
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Go on with the weights that were trained, not with their average."""
+        if self.average:
+            go_on(trainer, pl_module, checkpoint)
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -203,6 +236,7 @@ class RLLearningRate(Callback):
             on_divergence=self.on_divergence,
             buffers=trainer.lightning_module.buffers(),
             agree=_mean_over_ranks(trainer),
+            average=self.average,
         )
         if saved:
             try:
@@ -214,18 +248,20 @@ class RLLearningRate(Callback):
 
     def _let_go(self) -> None:
         """Keep the state and detach."""
+        self._averages.hide()
         if self.schedulers:
             self._final = {index: one.state_dict() for index, one in self.schedulers.items()}
         for scheduler in self.schedulers.values():
             scheduler.detach()
-        self.schedulers, self._losses = {}, None
+        self.schedulers, self._losses, self._averages = {}, None, Averages()
 
     def _steps_left(self, trainer: Trainer) -> int | None:
         left = steps_left(trainer)
-        if left is None and self.total_steps is None:
+        if left is None and self.total_steps is None and not self.average:
             rank_zero_warn(
                 "The Trainer cannot tell how many optimizer steps this fit will make, so RLLearningRate will not "
-                "anneal the rate: set max_steps, or max_epochs with data of known length, or pass total_steps=...."
+                "anneal the rate: set max_steps, or max_epochs with data of known length, or pass total_steps=...; or pass "
+                "average=True, which makes up for it where nobody can tell."
             )
         return left
 

@@ -131,6 +131,11 @@ class Engine:
         """All that a step changes, ``[runs, ...]`` each: weights, running statistics, the optimizer's averages."""
         return [*self.parameters.values(), *self._buffers.values(), *self._optimizer.state]
 
+    @property
+    def iterates(self) -> list[Tensor]:
+        """What averages are taken of, ``[runs, ...]`` each: weights, and running statistics that are not counts."""
+        return [*self.parameters.values(), *(b for b in self._buffers.values() if b.is_floating_point())]
+
     def step(self, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
         """One optimizer step of every run.
 

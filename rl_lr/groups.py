@@ -62,14 +62,21 @@ class Group(Protocol):
         ...
 
 
-def begin(drawn: Draw, control: ControlConfig | None = None, granularity: Granularity = "network") -> Group:
-    """Runs of a draw, before their first decision.
+def begin(
+    drawn: Draw,
+    control: ControlConfig | None = None,
+    granularity: Granularity = "network",
+    average: bool = False,
+) -> Group:
+    """Runs of a draw, before their first decision; with ``average`` their results are averaged weights.
 
     Raises:
-        ValueError: for a rate for each tensor, of a fit.
+        ValueError: for a rate for each tensor, or averaged weights, of a fit.
     """
     if not isinstance(drawn.task, Fit):
-        return Rollout(drawn, control, granularity=granularity)
+        return Rollout(drawn, control, granularity=granularity, average=average)
     if granularity != "network":
         raise ValueError(f"{drawn.task.name!r} is a fit, and fits are stepped with one rate for the network.")
+    if average:
+        raise ValueError(f"{drawn.task.name!r} is a fit, and the results of fits are their last weights.")
     return drawn.task.begin(drawn, control or ControlConfig())

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rl_lr.averaging import fold
 from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.controller import Controller
 from rl_lr.engine import Engine, bytes_per_run
@@ -107,6 +108,9 @@ class Rollout:
     First :meth:`signals` tells what the policy sees, then :meth:`advance` acts and runs on. Where every
     tensor has a rate, each counts as a run of its own there, with the loss of its run: ``rows`` are
     runs × tensors, the tensors of a run side by side.
+
+    With ``average``, losses on the fixed sample and on rows kept apart are those of the averaged weights
+    (:mod:`rl_lr.averaging`); rewards between decisions are not, being of training losses.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class Rollout:
         config: ControlConfig | None = None,
         device: torch.device | str = "cpu",
         granularity: Granularity = "network",
+        average: bool = False,
     ) -> None:
         self.draw, self._task = drawn, steppable(drawn.task)
         traced = drawn.total_steps >= _TRACE_FROM
@@ -130,6 +135,7 @@ class Rollout:
         self._trusted, self._recent = (
             [tensor.clone() for tensor in self.engine.state] if guarded else [] for _ in range(2)
         )
+        self._average = [tensor.clone() for tensor in self.engine.iterates] if average else []
         self.initial_loss = self.engine.evaluate().double()
         self._score = score(self.initial_loss, self.initial_loss)
         self.final_loss: Tensor | None = None
@@ -156,7 +162,7 @@ class Rollout:
             losses.append(self._step())
         if self.done:
             self._rewind()
-            self.final_loss = self.engine.evaluate().double()
+            self.final_loss = self._evaluate().double()
             now = score(self.final_loss, self.initial_loss)
         else:
             now = score(torch.stack(losses).double().mean(dim=0), self.initial_loss)
@@ -173,6 +179,8 @@ class Rollout:
             return
         copy_rows(self.engine.state, self._trusted, fallen)
         copy_rows(self._recent, self._trusted, fallen)
+        if self._average:
+            copy_rows(self._average, self.engine.iterates, fallen)
         if healthy.all():
             self._trusted, self._recent = self._recent, self._trusted
         else:
@@ -189,11 +197,11 @@ class Rollout:
 
     def look(self) -> tuple[Tensor, Tensor]:
         """Loss on the fixed sample, and rate of the coming step, of the tensors of a run the geometric mean."""
-        return self.engine.evaluate().double(), self.lrs.log().mean(dim=1).exp()
+        return self._evaluate().double(), self.lrs.log().mean(dim=1).exp()
 
     def held_out_loss(self) -> Tensor:
         """Loss on the rows that the task keeps apart; if it has none, on the fixed sample."""
-        return self.engine.evaluate(getattr(self._task, "held_out", None) or None)
+        return self._evaluate(getattr(self._task, "held_out", None) or None)
 
     @property
     def lrs(self) -> Tensor:
@@ -206,4 +214,16 @@ class Rollout:
         loss, gradients = engine.step(self.lrs)
         felt = loss.repeat_interleave(sketches.rows)
         controller.record(felt, None if weights is None else sketches(gradients), weights)
+        if self._average:
+            fold(self._average, engine.iterates, controller.step)
         return loss
+
+    def _evaluate(self, rows: tuple[Tensor, ...] | None = None) -> Tensor:
+        """Loss of the weights that are the result."""
+        if not self._average:
+            return self.engine.evaluate(rows)
+        trained = [tensor.clone() for tensor in self.engine.iterates]
+        torch._foreach_copy_(self.engine.iterates, self._average)
+        losses = self.engine.evaluate(rows)
+        torch._foreach_copy_(self.engine.iterates, trained)
+        return losses

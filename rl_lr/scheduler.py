@@ -1,7 +1,8 @@
 """RLScheduler: a controller bound to a torch optimizer by the optimizer's own step hooks."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 from weakref import WeakSet
 
@@ -9,11 +10,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from rl_lr.agreement import Agree, mean_loss
+from rl_lr.averaging import WeightAverage, existing
 from rl_lr.config import ControlConfig
 from rl_lr.controller import Controller
 from rl_lr.optimizer_step import bare, gradient, shard, skipped
 from rl_lr.param_groups import GroupRates, base_rate
 from rl_lr.policy import Policy
+from rl_lr.saved import check_saved
 from rl_lr.schedules import BaseSchedule
 from rl_lr.sketches import Granularity, Sketches, check_granularity
 from rl_lr.snapshots import OnDivergence, Snapshots, check_on_divergence
@@ -41,7 +45,7 @@ class RLScheduler:
 
     Args:
         optimizer: any torch optimizer whose update is proportional to ``lr``; a trainer may have wrapped it.
-        total_steps: horizon, in optimizer steps; None for a rate that is not annealed (:mod:`rl_lr.timetable`).
+        total_steps: horizon, in optimizer steps; None if unknown: not annealed (:mod:`rl_lr.timetable`), so best with ``average``.
         policy: a name that ships with the package, a folder, a :class:`Policy`, or None: then whoever holds
             the scheduler decides, by :meth:`signals` and :meth:`act` when :attr:`due`.
         base_schedule: the shape that the rate follows where the policy does nothing.
@@ -52,9 +56,11 @@ class RLScheduler:
         on_divergence: ``"restore"`` takes a run whose loss exploded back to where it was healthy, with a tenth
             of the rate, for which two copies of weights, optimizer state and ``buffers`` are kept; ``"cut"``
             only lowers the rate.
-        buffers: what else goes back, ``model.buffers()``: running statistics do not recover from NaN.
+        buffers: what else goes back, and is averaged: ``model.buffers()``, as running statistics keep a NaN.
         agree: the mean of a tensor over all processes that train one network, each of which may then give the
             loss of its own data; None where there is one process.
+        average: keep an average of the weights, which forgets all but the last few per cent of the run, for
+            :meth:`averaged` and :meth:`keep_average`: one more copy of them (:mod:`rl_lr.averaging`).
 
     Raises:
         ValueError: for a horizon below 1, an unknown choice, a base rate that is not a positive number, an
@@ -72,7 +78,8 @@ class RLScheduler:
         granularity: Granularity = "network",
         on_divergence: OnDivergence = "restore",
         buffers: Iterable[Tensor] = (),
-        agree: Callable[[Tensor], Tensor] | None = None,
+        agree: Agree | None = None,
+        average: bool = False,
     ) -> None:
         check_granularity(granularity)
         check_on_divergence(on_divergence)
@@ -110,7 +117,8 @@ class RLScheduler:
         ]
         _controlled.add(optimizer)
         self._latest_signals: Tensor | None = None
-        self._snapshots = Snapshots(optimizer, buffers) if on_divergence == "restore" else None
+        self.average = WeightAverage(optimizer, buffers := list(buffers)) if average else None
+        self._snapshots = Snapshots(optimizer, buffers, self.average) if on_divergence == "restore" else None
         self._decide_if_due()
         self._refresh()
 
@@ -143,7 +151,8 @@ class RLScheduler:
         if value is not None and value.numel() != 1:
             raise ValueError(f"scheduler.step needs one scalar loss, got shape {tuple(value.shape)}.")
         self._stepped = False
-        value = value if self._agree is None else self._agreed(value)
+        if self._agree is not None:
+            value = mean_loss(value, self._agree, self.controller.offset.device)
         if value is None:
             self._weights = self._gradient = None
             return
@@ -175,6 +184,14 @@ class RLScheduler:
         """Base rate of each parameter group; one added later brings its own."""
         return self._rates.bases
 
+    def averaged(self) -> AbstractContextManager[None]:
+        """Averaged weights in the place of those that are trained: ``with scheduler.averaged(): evaluate()``."""
+        return existing(self.average).shown()
+
+    def keep_average(self) -> None:
+        """Make the averaged weights those of the network, at the end of training."""
+        existing(self.average).keep()
+
     def joined(self, state: dict[str, Any]) -> dict[str, Any]:
         """A state of the optimizer, with its parameter groups as they were before the scheduler came."""
         return state | {"param_groups": self._rates.joined(state["param_groups"])}
@@ -185,7 +202,7 @@ class RLScheduler:
             "base_lrs": list(self.base_lrs),
             "granularity": self.granularity,
             "controller": self.controller.state_dict(),
-        }
+        } | ({} if self.average is None else {"average": self.average.state_dict()})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue a saved run; base rates come from the state, never from the optimizer.
@@ -193,20 +210,11 @@ class RLScheduler:
         Planned for another horizon, it goes on at the rate that it had, towards the new end, with a warning.
 
         Raises:
-            ValueError: if the state is of another granularity, base schedule, network or number of groups.
+            ValueError: if the state is of another granularity, base schedule, network, number of groups or ``average``.
         """
-        granularity = state.get("granularity", "network")
-        if granularity != self.granularity:
-            raise ValueError(
-                f"The saved run set a rate for each {granularity}, this scheduler for each {self.granularity}: "
-                f"build it with granularity={granularity!r}."
-            )
-        saved, present = len(state["base_lrs"]), len(self.optimizer.param_groups)
-        if saved != present:
-            raise ValueError(
-                f"The saved run has {saved} parameter groups, this optimizer {present}: "
-                f"build it with the saved groups before loading."
-            )
+        check_saved(state, self.granularity, len(self.optimizer.param_groups), self.average is not None)
+        if self.average is not None and "average" in state:
+            self.average.load_state_dict(state["average"])
         self.controller.load_state_dict(state["controller"])
         self._rates.bases[:] = [float(rate) for rate in state["base_lrs"]]
         if self._snapshots is not None:
@@ -228,16 +236,6 @@ class RLScheduler:
             hook.remove()
         self._rates.put_back()
         _controlled.discard(self.optimizer)
-
-    def _agreed(self, loss: Tensor | None) -> Tensor:
-        """Mean over the processes that have a loss; all take part, with one or without."""
-        device = self.controller.offset.device
-        assert self._agree is not None
-        own = torch.zeros(2, device=device)
-        if loss is not None:
-            own = torch.stack((loss.detach().to(own).reshape(()), torch.ones((), device=device)))
-        total, share = self._agree(own).unbind()
-        return total / share
 
     def _rewind(self) -> None:
         """Go back if the run has fallen; if it is healthy, remember where it is."""
@@ -281,6 +279,8 @@ class RLScheduler:
             self._weights = None
             return
         self._stepped = True
+        if self.average is not None:
+            self.average.update()
         if self._weights is not None:
             self._gradient = self._sketch([gradient(p) for p in self._measured()])
 

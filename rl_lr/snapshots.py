@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from rl_lr.averaging import WeightAverage
+
 OnDivergence = Literal["restore", "cut"]
 """What becomes of a run whose loss exploded: back to where it was healthy, or only a lower rate."""
 
@@ -39,10 +41,13 @@ class Snapshots:
     Args:
         optimizer: its parameters and their state.
         buffers: running statistics and the like.
+        average: of the weights, which begins anew where they go back, because it holds what was thrown away.
     """
 
-    def __init__(self, optimizer: Optimizer, buffers: Iterable[Tensor] = ()) -> None:
-        self._optimizer, self._buffers = optimizer, list(buffers)
+    def __init__(
+        self, optimizer: Optimizer, buffers: Iterable[Tensor] = (), average: WeightAverage | None = None
+    ) -> None:
+        self._optimizer, self._buffers, self._average = optimizer, list(buffers), average
         self.restart()
 
     def restart(self) -> None:
@@ -71,6 +76,8 @@ class Snapshots:
         for average in self._averages():
             if id(average) not in known:
                 average.zero_()
+        if self._average is not None:
+            self._average.restart()
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self._optimizer.param_groups for p in group["params"] if p.requires_grad]

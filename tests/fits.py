@@ -1,12 +1,12 @@
 """Small fits on real Trainers, for the tests of the callback."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 QUIET = [
     "ignore:.*does not have many workers",
@@ -20,6 +20,17 @@ def rows(count: int = 640) -> DataLoader[Any]:
     """Batches of 16 of a linear problem."""
     x = torch.randn(count, 8, generator=torch.Generator().manual_seed(0))
     return DataLoader(TensorDataset(x, x.sum(dim=1, keepdim=True)), batch_size=16)
+
+
+def stream() -> DataLoader[Any]:
+    """The same rows, and nobody knows how many."""
+
+    class Stream(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            data: Any = rows().dataset
+            return iter([data[index] for index in range(len(data))])
+
+    return DataLoader(Stream(), batch_size=16)
 
 
 class Module(pl.LightningModule):

@@ -19,7 +19,9 @@ from rl_lr import Policy, train
 from rl_lr.callbacks import RLLearningRate
 from rl_lr.config import TrainConfig
 from rl_lr.envs import LearningRateEnv, LightningFit
+from rl_lr.groups import begin
 from rl_lr.randomness import seed_all
+from rl_lr.rollout import Draw
 from rl_lr.tasks.check import check
 from rl_lr.workers import Processes
 
@@ -250,3 +252,16 @@ def test_fits_that_end_early_wait_for_the_others(tmp_path: Path) -> None:
     fit = LightningFit(Module, rows, EPOCHS | {"callbacks": [Quitter()]})
     config = TrainConfig(members=1, iterations=1, groups=1, group_size=3, hidden=(8,), validate_every=0)
     assert train(tmp_path, [fit], config).provenance["runs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"granularity": "tensor"}, "stepped with one rate for the network"),
+        ({"average": True}, "the results of fits are their last weights"),
+    ],
+)
+def test_as_a_group_it_has_one_rate_and_no_average(settings: dict[str, Any], reason: str) -> None:
+    drawn = Draw(LightningFit(Module, rows, EPOCHS), (0,), (0.1,), 80)
+    with pytest.raises(ValueError, match=reason):
+        begin(drawn, **settings)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rl_lr.batches import Batches
 from rl_lr.callbacks import RLLearningRate
+from rl_lr.compare.workloads import held_out_tasks
 from rl_lr.config import ControlConfig
 from rl_lr.demo.fits import quiet_trainer
 from rl_lr.engine import Objective, build_objective
@@ -161,3 +162,22 @@ def test_engine_and_callback_agree_where_every_tensor_has_a_rate(name: str) -> N
     assert (stacked[1][19] - stacked[1][19].mean()).abs().max() > 0.1  # tensors went their own ways
     for ours, theirs in zip(lightning[:2], stacked[:2], strict=True):  # later, rounding grows by itself
         torch.testing.assert_close(ours[:20], theirs[:20], rtol=0.0, atol=1e-4)
+
+
+def test_engine_and_callback_average_the_same_weights_and_running_statistics() -> None:
+    (task,) = (task for task in held_out_tasks() if task.name == "CNN with batch-norm")
+    draw = Draw(task, (11,), (0.1 * task.optimizer.lr,), STEPS, "constant")
+    rollout = Rollout(draw, average=True)
+    while not rollout.done:
+        rollout.advance(Policy.keep().act(rollout.signals()))
+    module, callback = Module(draw), RLLearningRate(Policy.keep(), base_schedule="constant", average=True)
+    trainer = quiet_trainer(max_steps=STEPS, logger=False, callbacks=[callback])
+    trainer.fit(module, torch.utils.data.DataLoader(Rows(draw), batch_size=None))
+    names = [
+        *rollout.engine.parameters,
+        *(n for n, b in module.objective.named_buffers() if b.is_floating_point()),
+    ]
+    ends = module.objective.state_dict()
+    for name, theirs, last in zip(names, rollout._average, rollout.engine.iterates, strict=True):
+        if not name.endswith(("bias", "running_mean")):  # a bias before a norm is moved by rounding alone
+            assert (ends[name] - theirs[0]).norm() < 0.2 * (theirs - last).norm(), name

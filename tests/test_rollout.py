@@ -71,3 +71,32 @@ def test_a_run_that_explodes_goes_back_and_ends_healthy_and_its_neighbours_do_no
     assert alone.final_loss is not None
     torch.testing.assert_close(together.final_loss[:2], alone.final_loss)
     assert float(together.final_loss[2]) < float(together.initial_loss[2])
+
+
+def averaged(name: str, factors: tuple[float, ...], average: bool) -> Rollout:
+    """Runs at base rates that nobody changes, under no schedule but the warm-up."""
+    task = real_task(name)
+    rates = tuple(task.optimizer.lr * factor for factor in factors)
+    rollout = Rollout(Draw(task, (0,) * len(factors), rates, 400, "constant"), average=average)
+    while not rollout.done:
+        rollout.signals()
+        rollout.advance(torch.zeros(len(factors)))
+    return rollout
+
+
+def test_averaged_weights_are_the_result_and_nothing_else_changes() -> None:
+    last, mean = (averaged("digits-cnn", (1.0, 3.0), average) for average in (False, True))
+    assert torch.equal(last.engine.weights, mean.engine.weights)
+    assert last.final_loss is not None
+    assert mean.final_loss is not None
+    assert (mean.final_loss < last.final_loss).all()
+    assert torch.equal(mean.look()[0], mean.final_loss)
+    assert not torch.equal(mean.held_out_loss(), last.held_out_loss())
+    assert torch.equal(mean.engine.evaluate().double(), last.final_loss)  # the weights are back
+
+
+def test_the_average_of_a_run_that_goes_back_forgets_what_was_thrown_away() -> None:
+    rollout = averaged("digits-linear", (1.0, 1e6), average=True)
+    assert int(rollout.controller.rewinds[0]) == 0 < int(rollout.controller.rewinds[1])
+    assert rollout.final_loss is not None
+    assert (rollout.final_loss < rollout.initial_loss).all()

@@ -1,14 +1,13 @@
 """RLLearningRate wherever a Trainer runs: every way to make steps, and every way for a fit to end."""
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
-from fits import QUIET, ByHand, Module, full_loss, rows, trainer
+from fits import QUIET, ByHand, Module, full_loss, rows, stream, trainer
 from pytorch_lightning.callbacks import (
     EarlyStopping,
     GradientAccumulationScheduler,
@@ -17,7 +16,6 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
 
 from rl_lr.callbacks import RLLearningRate
 from rl_lr.config import ControlConfig
@@ -39,17 +37,6 @@ class Count(pl.Callback):
 
     def on_train_batch_end(self, *_: object) -> None:
         self.steps.append([one.controller.step for one in self.callback.schedulers.values()])
-
-
-def stream() -> DataLoader[Any]:
-    """The same rows, and nobody knows how many."""
-
-    class Stream(IterableDataset[Any]):
-        def __iter__(self) -> Iterator[Any]:
-            data: Any = rows().dataset
-            return iter([data[index] for index in range(len(data))])
-
-    return DataLoader(Stream(), batch_size=16)
 
 
 def compatible(what: str, verdict: str = "works") -> pytest.MarkDecorator:

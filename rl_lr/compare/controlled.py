@@ -47,19 +47,22 @@ class Controlled:
     """Base rates, over the centre."""
     granularity: Granularity = "network"
     """What has a rate of its own."""
+    average: bool = False
+    """Whether averaged weights are the result."""
 
     @property
     def facts(self) -> list[Any]:
         """All that its runs depend on beside the workload."""
         facts = [self.name, self.identity, self.schedule, asdict(self.control), list(self.factors), LOOKS]
         facts += [f"law {LAW}"] if math.isfinite(self.control.guard_ratio) else []  # schedules obey none
-        return facts if self.granularity == "network" else [*facts, self.granularity]
+        facts += [] if self.granularity == "network" else [self.granularity]
+        return [*facts, "averaged"] if self.average else facts
 
     def run(self, workload: Workload) -> list[Track]:
         """Every start of a workload."""
         begun, pilot, looks, decision = starts(workload, self.factors), self.pilot(), Looks(), 0
         parts = [
-            begin(part, self.control, self.granularity)
+            begin(part, self.control, self.granularity, self.average)
             for part in split(drawn(workload, begun, self.schedule))
         ]
         rows = [part.rows for part in parts]

@@ -1,0 +1,32 @@
+"""Whether a saved run can go on under a scheduler."""
+
+from typing import Any
+
+from rl_lr.sketches import Granularity
+
+
+def check_saved(state: dict[str, Any], granularity: Granularity, groups: int, average: bool) -> None:
+    """Refuse a state of :class:`rl_lr.RLScheduler` that was saved with other settings than these.
+
+    Args:
+        state: of the saved run.
+        granularity: what has a rate of its own now.
+        groups: parameter groups of the optimizer now.
+        average: whether an average of the weights is kept now.
+    """
+    was = state.get("granularity", "network")
+    if was != granularity:
+        raise ValueError(
+            f"The saved run set a rate for each {was}, this scheduler for each {granularity}: "
+            f"build it with granularity={was!r}."
+        )
+    saved = len(state["base_lrs"])
+    if saved != groups:
+        raise ValueError(
+            f"The saved run has {saved} parameter groups, this optimizer {groups}: "
+            f"build it with the saved groups before loading."
+        )
+    if "average" in state and not average:
+        raise ValueError(
+            "The saved run kept an average of the weights, this scheduler keeps none: build it with average=True."
+        )
