@@ -239,7 +239,7 @@ def test_a_resumed_run_ends_with_the_same_bits_and_the_same_average(cut: int) ->
     train(model, scheduler, range(cut))
     torch.save([model.state_dict(), scheduler.optimizer.state_dict(), scheduler.state_dict()], file)
     again = network()
-    nn.init.zeros_(again[0].weight)
+    nn.init.zeros_(next(again.parameters()))
     scheduler = scheduled(again)
     file.seek(0)
     saved = torch.load(file, weights_only=True)
