@@ -64,9 +64,8 @@ def test_the_average_of_a_known_sequence_is_the_sum_with_the_papers_weights() ->
         fold(average, [torch.tensor(value, dtype=torch.float64)], step)
 
     def share_until(step: int, time: int) -> float:  # Π (k - 1) / (k + η) for step < k ≤ time
-        gammas = (time, step + ETA + 1), (step, time + ETA + 1)
-        (a, b), (c, d) = gammas
-        return math.exp(math.lgamma(a) + math.lgamma(b) - math.lgamma(c) - math.lgamma(d))
+        up, down = (time, step + ETA + 1), (step, time + ETA + 1)
+        return math.exp(sum(map(math.lgamma, up)) - sum(map(math.lgamma, down)))
 
     shares = [0.0] + [share_until(step, 300) for step in range(1, 301)]
     expected = sum((shares[s] - shares[s - 1]) * values[s - 1] for s in range(1, 301))
@@ -239,10 +238,8 @@ def test_a_resumed_run_ends_with_the_same_bits_and_the_same_average(cut: int) ->
     scheduler, file = scheduled(model), io.BytesIO()
     train(model, scheduler, range(cut))
     torch.save([model.state_dict(), scheduler.optimizer.state_dict(), scheduler.state_dict()], file)
-    again = nn.Sequential(*network())
-    with torch.no_grad():
-        for parameter in again.parameters():
-            parameter.zero_()
+    again = network()
+    nn.init.zeros_(next(again.parameters()))
     scheduler = scheduled(again)
     file.seek(0)
     saved = torch.load(file, weights_only=True)
