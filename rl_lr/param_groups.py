@@ -90,6 +90,8 @@ class GroupRates:
     def _read_bases(self) -> None:
         """A group added later brings its own, or shares the tensor that holds an earlier one's."""
         groups = self._optimizer.param_groups
+        if len(groups) == len(self._bases):
+            return
         for index in range(len(self._bases), len(groups)):
             rate = groups[index]["lr"]
             shared = [k for k in range(index) if isinstance(rate, Tensor) and groups[k]["lr"] is rate]

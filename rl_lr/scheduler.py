@@ -139,7 +139,7 @@ class RLScheduler:
         """
         if not self._stepped:
             return
-        value = None if loss is None else torch.as_tensor(loss)
+        value = None if loss is None else torch.as_tensor(loss).detach()
         if value is not None and value.numel() != 1:
             raise ValueError(f"scheduler.step needs one scalar loss, got shape {tuple(value.shape)}.")
         self._stepped = False
@@ -296,5 +296,5 @@ class RLScheduler:
 
     def _sketch(self, tensors: list[Tensor]) -> Tensor:
         """``[rows, width]``, where the controller is."""
-        dense = [shard(t.to_dense() if t.is_sparse else t)[None] for t in tensors]
+        dense = [shard(t.to_dense() if t.is_sparse else t).reshape(1, -1) for t in tensors]
         return self._sketches(dense, self.controller.offset.device)
