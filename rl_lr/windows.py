@@ -64,7 +64,9 @@ class Window:
         rows = torch.stack((grad, update, grad_before), dim=1)
         products = torch.bmm(rows, rows.mT)
         sums = products.sum(dim=(1, 2))
-        if sums.device.type == "cpu" and math.isfinite(sums.sum()):  # elsewhere looking would cost a synchronisation
+        if sums.device.type == "cpu" and math.isfinite(
+            sums.sum()
+        ):  # elsewhere looking would cost a synchronisation
             self.pairs += 1
         else:
             valid = sums.isfinite()
