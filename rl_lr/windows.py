@@ -64,9 +64,8 @@ class Window:
         rows = torch.stack((grad, update, grad_before), dim=1)
         products = torch.bmm(rows, rows.mT)
         sums = products.sum(dim=(1, 2))
-        if sums.device.type == "cpu" and math.isfinite(
-            sums.sum()
-        ):  # elsewhere looking would cost a synchronisation
+        # Elsewhere than on the CPU looking would cost a synchronisation.
+        if sums.device.type == "cpu" and math.isfinite(sums.sum()):
             self.pairs += 1
         else:
             valid = sums.isfinite()
