@@ -50,7 +50,7 @@ class Guard:
     """
 
     def __init__(self, runs: int, ratio: float, device: torch.device | str) -> None:
-        self._ratio = ratio
+        self._ratio, self._on_cpu = ratio, torch.device(device).type == "cpu"
         unknown = torch.full((runs,), math.nan, dtype=torch.float64, device=device)
         self._level = unknown  # where the loss began
         self._scale = unknown  # how large it was
@@ -62,9 +62,9 @@ class Guard:
 
     def plainly_healthy(self, loss: Tensor) -> bool:
         """Whether no loss raises the alarm, told cheaply: on accelerators looking would cost a synchronisation."""
-        if loss.device.type != "cpu":
+        if not self._on_cpu:
             return False
-        if len(loss) == 1:  # a callback's case: comparing floats beats three calls into torch
+        if loss.numel() == 1:  # a callback's case: comparing floats beats three calls into torch
             return -math.inf < loss.item() <= self._alarm.item()
         return bool((loss.abs() <= self._alarm).all())
 

@@ -70,10 +70,18 @@ class GroupRates:
             factors = factors * len(bases)
         return [base * (value * factor) for base, factor in zip(bases, factors, strict=True)]
 
-    def write(self, rates: list[float]) -> None:
-        """Set the rate of every group."""
-        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
-            set_rate(group, rate)
+    def write(self, value: float, factors: list[float]) -> None:
+        """Set the rate of every group, as :meth:`at` tells it."""
+        self._law = value, factors
+        self._written = self.at(value, factors)
+        self._set(self._written)
+
+    def write_again(self) -> None:
+        """Set what was written last, whatever became of it; a group added since has its rate too."""
+        if len(self._written) == len(self._optimizer.param_groups):
+            self._set(self._written)
+        else:
+            self.write(*self._law)
 
     def joined(self, groups: list[Group]) -> list[Group]:
         """Groups of the optimizer's state as they were before they were split."""
@@ -81,15 +89,21 @@ class GroupRates:
 
     def put_back(self) -> None:
         """Leave the optimizer with the base rates and the groups that it had; later groups stay."""
-        self.write(self.bases)
+        self._set(self.bases)
         for group in self._optimizer.param_groups:
             group.pop("initial_lr", None)
         self._optimizer.param_groups[:] = self.joined(self._optimizer.param_groups)
         self._counts = []
 
+    def _set(self, rates: list[float]) -> None:
+        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
+            set_rate(group, rate)
+
     def _read_bases(self) -> None:
         """A group added later brings its own, or shares the tensor that holds an earlier one's."""
         groups = self._optimizer.param_groups
+        if len(groups) == len(self._bases):
+            return
         for index in range(len(self._bases), len(groups)):
             rate = groups[index]["lr"]
             shared = [k for k in range(index) if isinstance(rate, Tensor) and groups[k]["lr"] is rate]

@@ -147,7 +147,7 @@ class RLScheduler:
         """
         if not self._stepped:
             return
-        value = None if loss is None else torch.as_tensor(loss)
+        value = loss.detach() if isinstance(loss, Tensor) else None if loss is None else torch.as_tensor(loss)
         if value is not None and value.numel() != 1:
             raise ValueError(f"scheduler.step needs one scalar loss, got shape {tuple(value.shape)}.")
         self._stepped = False
@@ -156,7 +156,7 @@ class RLScheduler:
         if value is None:
             self._weights = self._gradient = None
             return
-        self.controller.record(value.reshape(1).expand(self._sketches.rows), self._gradient, self._weights)
+        self.controller.record(value.view(1).expand(self._sketches.rows), self._gradient, self._weights)
         self._weights = self._gradient = None
         if self.controller.step == self.controller.timetable.total_steps:
             self._rewind()
@@ -267,10 +267,10 @@ class RLScheduler:
         self._factors = [math.exp(offset) for offset in self._read.tolist()]
 
     def _write(self) -> None:
-        self._rates.write(self.get_last_lr())
+        self._rates.write(self.controller.schedule_value, self._factors)
 
     def _before_step(self, *_: object) -> None:
-        self._write()
+        self._rates.write_again()
         if self.controller.measures:
             self._weights = self._sketch([p.detach() for p in self._measured()])
 
@@ -296,5 +296,5 @@ class RLScheduler:
 
     def _sketch(self, tensors: list[Tensor]) -> Tensor:
         """``[rows, width]``, where the controller is."""
-        dense = [shard(t.to_dense() if t.is_sparse else t)[None] for t in tensors]
+        dense = [shard(t.to_dense() if t.is_sparse else t).reshape(1, -1) for t in tensors]
         return self._sketches(dense, self.controller.offset.device)

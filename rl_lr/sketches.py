@@ -88,9 +88,12 @@ def _strided(tensors: Sequence[Tensor], stride: int, device: torch.device | None
     """Every ``stride``-th coordinate of the concatenated tensors, ``[runs, …]`` in pieces."""
     offset, pieces = 0, []
     for tensor in tensors:
-        rows = tensor.reshape(len(tensor), -1)
-        piece = rows[:, -offset % stride :: stride]
-        offset += rows.shape[1]
+        rows = tensor if tensor.dim() == 2 else tensor.reshape(len(tensor), -1)
+        start, size = -offset % stride, rows.shape[1]
+        offset += size
+        if start and start >= size:  # most biases and norms of a large network: no coordinate falls on them
+            continue
+        piece = rows[:, start::stride]
         pieces.append(_plain(piece if device is None else piece.to(device)))
     return pieces
 

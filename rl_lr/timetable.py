@@ -49,12 +49,14 @@ class Timetable:
         self.total_steps, self.schedule, self._config = total_steps, schedule, config
         self.decisions = _endless(config) if total_steps is None else decision_steps(total_steps, config)
         self.warmup = warmup_steps(total_steps or LEAST_HORIZON, config)
+        self._window = (0, 0)  # looked up last: most steps are in the window of the step before
+        self._value = (-1, 0.0)  # step, and s(t): it is asked for several times
 
     def value(self, step: int) -> float:
         """s(t), in (0, 1]."""
-        if self.total_steps is None:
-            return base_schedule(min(step, self.warmup), LEAST_HORIZON, "constant", self._config)
-        return base_schedule(step, self.total_steps, self.schedule, self._config)
+        if self._value[0] != step:
+            self._value = step, self._shape(step)
+        return self._value[1]
 
     def progress(self, step: int) -> float:
         """t / T, in [0, 1]."""
@@ -79,9 +81,18 @@ class Timetable:
 
     def window(self, step: int) -> tuple[int, int]:
         """The decision that ``step`` follows, and the next one, or the horizon."""
-        index = bisect.bisect_right(self.decisions, step)
-        last = self.total_steps or _ENDLESS
-        return self.decisions[index - 1], self.decisions[index] if index < len(self.decisions) else last
+        start, end = self._window
+        if not start <= step < end:
+            index = bisect.bisect_right(self.decisions, step)
+            last = self.total_steps or _ENDLESS
+            end = self.decisions[index] if index < len(self.decisions) else last
+            self._window = self.decisions[index - 1], end
+        return self._window
+
+    def _shape(self, step: int) -> float:
+        if self.total_steps is None:
+            return base_schedule(min(step, self.warmup), LEAST_HORIZON, "constant", self._config)
+        return base_schedule(step, self.total_steps, self.schedule, self._config)
 
 
 def _endless(config: ControlConfig) -> tuple[int, ...]:

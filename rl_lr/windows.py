@@ -63,10 +63,12 @@ class Window:
         """Add the products of two consecutive steps; runs with a non-finite one are left out."""
         rows = torch.stack((grad, update, grad_before), dim=1)
         products = torch.bmm(rows, rows.mT)
-        valid = products.sum(dim=(1, 2)).isfinite()
-        if valid.device.type == "cpu" and valid.all():  # elsewhere looking would cost a synchronisation
+        sums = products.sum(dim=(1, 2))
+        # Elsewhere than on the CPU looking would cost a synchronisation.
+        if sums.device.type == "cpu" and math.isfinite(sums.sum()):
             self.pairs += 1
         else:
+            valid = sums.isfinite()
             self.pairs += valid
             products = torch.where(valid[:, None, None], products, 0.0)
             grad = torch.where(valid[:, None], grad, 0.0)

@@ -4,6 +4,9 @@ import math
 from dataclasses import replace
 from itertools import cycle
 
+import pytest
+
+from rl_lr.bench import callback
 from rl_lr.bench.engine import engine_figures, workloads
 from rl_lr.bench.ratios import paired
 
@@ -21,3 +24,11 @@ def test_every_engine_figure_is_measured_for_every_workload() -> None:
     assert all(math.isfinite(figure.median) and figure.median > 0 for figure in figures)
     for load in tiny:
         assert sum(load.task.name in figure.name for figure in figures) >= 4
+
+
+def test_what_the_callback_takes_is_a_part_of_the_fit_it_is_measured_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(callback, "_FIT_STEPS", 60)  # all of them decided or nearly, 13 of the other fit's
+    dense, sparse = callback.callback_within(2)
+    assert 1.0 < sparse.low <= sparse.median < dense.median < 2.0

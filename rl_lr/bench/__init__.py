@@ -8,7 +8,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from rl_lr.bench.callback import callback_against_monitor, callback_against_none, scheduler_memory
+from rl_lr.bench.callback import (
+    callback_against_monitor,
+    callback_against_none,
+    callback_within,
+    scheduler_memory,
+)
 from rl_lr.bench.engine import engine_figures
 from rl_lr.bench.ratios import Ratio
 from rl_lr.bench.soak import long_fit
@@ -35,6 +40,7 @@ def _short(repetitions: int) -> list[Ratio]:
         *engine_figures(repetitions),
         *two_processes(max(2, repetitions // 4)),
         callback_against_monitor(repetitions),
+        *callback_within(repetitions),
         *callback_against_none(repetitions),
         *scheduler_memory(),
     ]

@@ -1,6 +1,7 @@
 """What the callback costs: time of a Lightning fit, memory of a scheduler."""
 
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import TensorBoardLogger
+from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+from typing_extensions import override
 
-from rl_lr.bench.ratios import Ratio, paired, seconds
+from rl_lr.bench.ratios import Ratio, paired, processor_seconds
 from rl_lr.callbacks import RLLearningRate
 from rl_lr.demo.fits import quiet_trainer
 from rl_lr.policy import Policy
@@ -46,6 +49,35 @@ class _Fit(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+class _Clocked(RLLearningRate):
+    """The callback, with the processor time spent in its code: in its own hooks, and in those of the optimizer."""
+
+    seconds = 0.0
+
+    def _start(self, *_: object) -> None:
+        self._begin = time.process_time()
+
+    def _stop(self, *_: object) -> None:
+        self.seconds += time.process_time() - self._begin
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        optimizer = trainer.optimizers[0]
+        optimizer.register_step_pre_hook(self._start)  # hooks run in the order of their registration
+        optimizer.register_step_post_hook(self._start)
+        self._start()
+        super().on_train_start(trainer, pl_module)
+        self._stop()
+        optimizer.register_step_pre_hook(self._stop)
+        optimizer.register_step_post_hook(self._stop)
+
+    @override
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        self._start()
+        super().on_train_batch_end(trainer, *args)
+        self._stop()
+
+
 def _fit_seconds(cosine: bool, callbacks: list[Any], log_dir: Path) -> float:
     generator = torch.Generator().manual_seed(0)
     rows = 64 * _FIT_STEPS
@@ -55,11 +87,11 @@ def _fit_seconds(cosine: bool, callbacks: list[Any], log_dir: Path) -> float:
     trainer = quiet_trainer(
         max_steps=_FIT_STEPS, logger=TensorBoardLogger(log_dir), callbacks=callbacks, log_every_n_steps=10
     )
-    return seconds(lambda: trainer.fit(_Fit(cosine), DataLoader(data, 64)))
+    return processor_seconds(lambda: trainer.fit(_Fit(cosine), DataLoader(data, 64)))
 
 
 def callback_against_monitor(repetitions: int) -> Ratio:
-    """Wall time of a Lightning fit: with the callback, over LearningRateMonitor with cosine."""
+    """Processor time of a Lightning fit: with the callback, over LearningRateMonitor with cosine."""
     with tempfile.TemporaryDirectory() as folder:
         logs = Path(folder)
         return paired(
@@ -71,11 +103,35 @@ def callback_against_monitor(repetitions: int) -> Ratio:
         )
 
 
-def callback_against_none(repetitions: int) -> list[Ratio]:
-    """Wall time of a Lightning fit: with the callback, over without any.
+def callback_within(repetitions: int) -> list[Ratio]:
+    """Processor time of a fit with the callback, over the same fit less what was spent in the callback's code.
+
+    Both come from the same steps, so a busy machine weighs on both alike. Left out are Lightning's calls of the
+    hooks, the logger's own thread, and what the callback's memory traffic costs the steps in between.
 
     A run is decided 56 times whatever its length, so what the callback costs is spread over its steps:
     measured on a whole run of 1000, and on the first 1000 of 20 000, more of them decided than of the rest.
+    """
+
+    def once(steps: int) -> float:
+        clocked = _Clocked(total_steps=steps)
+        with tempfile.TemporaryDirectory() as folder:
+            whole = _fit_seconds(False, [clocked], Path(folder))
+        return whole / (whole - clocked.seconds)
+
+    figures = []
+    for steps, wanted in ((_FIT_STEPS, ""), (20 * _FIT_STEPS, "≤ 1.01")):
+        once(steps)  # warms up
+        name = f"fit with RLLearningRate / less the time in its code, 1 M parameters, {steps} steps"
+        ratios = [once(steps) for _ in track(range(repetitions), description=name)]
+        figures.append(Ratio.over(name, ratios, wanted))
+    return figures
+
+
+def callback_against_none(repetitions: int) -> list[Ratio]:
+    """Processor time of a Lightning fit with the callback, over another without any, of the same lengths.
+
+    Nothing is left out, but two fits meet different neighbours on a busy machine, and memory in different places.
     """
     with tempfile.TemporaryDirectory() as folder:
         logs = Path(folder)
