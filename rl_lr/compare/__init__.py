@@ -84,10 +84,9 @@ def _arms(policy: Policy, rivals: bool, workloads: Sequence[Workload], console: 
     first, *others = contenders(policy)
     arms: list[Arm] = [first, *default_beside(policy), *others, *references()]
     if any(isinstance(one.task, Fit) for one in workloads):
-        console.print(
-            "Fits are run with one rate by what sets rates alone: not by each tensor, nor by rivals."
-        )
-        return [one for one in arms if isinstance(one, Controlled) and one.granularity == "network"]
+        console.print("Fits are run by what sets one rate: not by each tensor, averaged, or by rivals.")
+        controlled = [one for one in arms if isinstance(one, Controlled)]
+        return [one for one in controlled if one.granularity == "network" and not one.average]
     return [*arms, *(_rivals() if rivals else [])]
 
 
