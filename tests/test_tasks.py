@@ -7,15 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from rl_lr.compare.suites import own_workloads
 from rl_lr.engine import Engine
-from rl_lr.tasks import REAL, Task, TensorTask, real_task, resolve
+from rl_lr.optimizers import OptimizerSpec
+from rl_lr.tasks import REAL, Task, TensorTask, real_task, resolve, tensor_task
+from rl_lr.tasks.check import check
 from rl_lr.tasks.choosing import CHOOSING
 from rl_lr.tasks.families import TRAINING, Bowl, mixture
 from rl_lr.tasks.networks import Reader, Rescaled, Transformer, mlp, with_directions
 from rl_lr.tasks.real import digits, source_text
 from rl_lr.tasks.task import steppable
-from rl_lr.tasks.tensors import cross_entropy
+from rl_lr.tasks.tensors import Parts, cross_entropy, squared_error
 
 FAMILIES = [family for family, _ in (*TRAINING, *CHOOSING)]
 
@@ -152,3 +156,29 @@ def test_a_small_head_begins_near_zero_and_leaves_the_rest() -> None:
     (first, _, last, _), (same, _, small, _) = plain.parameters(), quiet.parameters()
     assert torch.equal(first, same)
     assert torch.allclose(0.01 * last, small)
+
+
+def test_a_decorated_function_is_a_task_of_its_name_with_the_rows_it_keeps_apart() -> None:
+    rows = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+
+    @tensor_task(OptimizerSpec("adam", lr=1e-2), batch_size=16, held_out=(rows[:8],))
+    def auto_encoder() -> Parts:
+        return lambda: nn.Linear(8, 8), (rows,), squared_error
+
+    check(auto_encoder)
+    assert (auto_encoder.name, auto_encoder.batch_size) == ("auto-encoder", 16)
+    engine = Engine(auto_encoder, [0])
+    start = engine.evaluate()
+    for _ in range(50):
+        engine.step(torch.full((1,), 1e-2))
+    assert engine.evaluate() < 0.7 * start
+    task = own_workloads([auto_encoder], 60)[0].stepped
+    assert (len(task.data()[0]), len(task.held_out[0])) == (64, 8)
+
+
+def test_a_decorated_function_that_gives_something_else_is_refused_where_it_is_defined() -> None:
+    with pytest.raises(TypeError, match="'nothing' gave int: return the network factory, a tuple of tensors"):
+
+        @tensor_task(OptimizerSpec("adam", lr=1e-2), batch_size=16)
+        def nothing() -> Parts:
+            return 3  # type: ignore[return-value]

@@ -39,7 +39,9 @@ def suite(name: Literal["heldout", "validation", "train-families"]) -> list[Work
 
 
 def own_workloads(tasks: "Sequence[str | Task | Fit | Family]", steps: int) -> list[Workload]:
-    """Somebody's own tasks, from three seeds each, on four fifths of their rows; of a family three tasks.
+    """Somebody's own tasks, from three seeds each; of a family three tasks.
+
+    Rows that a task keeps apart as ``held_out`` are what no run trains on, or else a fifth of its rows.
 
     Args:
         tasks: as :func:`rl_lr.train` takes them.
@@ -54,19 +56,22 @@ def own_workloads(tasks: "Sequence[str | Task | Fit | Family]", steps: int) -> l
             if isinstance(drawn, Fit):
                 workloads.append(Workload(drawn, drawn.horizon(), seeds=3))
             else:
+                own = getattr(drawn, "held_out", ())
                 name = drawn.name if draws == 1 else f"{drawn.name} {draw + 1}"
-                workloads.append(Workload(RowsApart(drawn, name), steps, seeds=3))
+                workloads.append(Workload(RowsApart(drawn, name, own), steps, seeds=3))
     return workloads
 
 
 @dataclass(frozen=True)
 class RowsApart:
-    """A task on four fifths of its rows; no run trains on the others."""
+    """A task with rows that no run trains on: its own ``held_out``, or else a fifth of those it has."""
 
     task: Task
     """The whole of it."""
     name: str
     """As tables call it."""
+    own: tuple[Tensor, ...] = ()
+    """Rows that it keeps apart itself; empty if there are none."""
 
     @property
     def optimizer(self) -> OptimizerSpec:
@@ -84,12 +89,12 @@ class RowsApart:
 
     def data(self) -> tuple[Tensor, ...]:
         """The rows that are trained on."""
-        return _parted(self.task.data())[0]
+        return self.task.data() if self.own else _parted(self.task.data())[0]
 
     @property
     def held_out(self) -> tuple[Tensor, ...]:
         """The others."""
-        return _parted(self.task.data())[1]
+        return self.own or _parted(self.task.data())[1]
 
     def loss(self, model: nn.Module, *batch: Tensor) -> Tensor:
         """Of the task."""

@@ -7,9 +7,9 @@ import numpy as np
 from rl_lr.tasks.named import named
 from rl_lr.tasks.real import REAL, real_task
 from rl_lr.tasks.task import Family, Fit, Task
-from rl_lr.tasks.tensors import TensorTask
+from rl_lr.tasks.tensors import TensorTask, tensor_task
 
-__all__ = ["REAL", "Family", "Fit", "Task", "TensorTask", "name_of", "real_task", "resolve"]
+__all__ = ["REAL", "Family", "Fit", "Task", "TensorTask", "name_of", "real_task", "resolve", "tensor_task"]
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,45 @@ class TensorTask:
         return self.criterion(model(batch[0]), batch[-1])
 
 
+Parts = tuple[Callable[[], nn.Module], tuple[Tensor, ...], Criterion]
+"""Network factory, training rows, criterion."""
+
+
+def tensor_task(
+    optimizer: OptimizerSpec, batch_size: int, held_out: tuple[Tensor, ...] = ()
+) -> Callable[[Callable[[], Parts]], TensorTask]:
+    """Turn a function that gives network factory, rows and criterion into a task of its name.
+
+    It is called once, at its definition::
+
+        @tensor_task(OptimizerSpec("adamw", lr=3e-3), batch_size=16)
+        def noise():
+            rows = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+            return lambda: nn.Linear(8, 8), (rows,), squared_error
+
+    Args:
+        optimizer: which trains it, and the rate that a person would start from.
+        batch_size: rows of a mini-batch.
+        held_out: rows that no run trains on, as the training rows.
+
+    Raises:
+        TypeError: at the definition, if the function gives anything else.
+    """
+
+    def made(function: Callable[[], Parts]) -> TensorTask:
+        name = function.__name__.replace("_", "-")
+        parts: object = function()
+        if not (isinstance(parts, tuple) and len(parts) == 3 and isinstance(parts[1], tuple)):
+            raise TypeError(
+                f"The function of task {name!r} gave {type(parts).__name__}: return the network factory, a tuple of "
+                f"tensors, and the criterion, which takes the network's output and the last tensor."
+            )
+        factory, rows, criterion = parts
+        return TensorTask(name, optimizer, batch_size, factory, rows, criterion, held_out)
+
+    return made
+
+
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Mean cross-entropy in nats, ``logits [..., classes]`` against integer ``target [...]``.
 
