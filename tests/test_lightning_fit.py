@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from rl_lr import Policy, train
 from rl_lr.callbacks import RLLearningRate
-from rl_lr.config import TrainConfig
+from rl_lr.config import DrawConfig, TrainConfig
 from rl_lr.envs import LearningRateEnv, LightningFit
 from rl_lr.groups import begin
 from rl_lr.randomness import seed_all
@@ -265,3 +265,11 @@ def test_as_a_group_it_has_one_rate_and_no_average(settings: dict[str, Any], rea
     drawn = Draw(LightningFit(Module, rows, EPOCHS), (0,), (0.1,), 80)
     with pytest.raises(ValueError, match=reason):
         begin(drawn, **settings)
+
+
+def test_fits_are_mixed_with_the_families_of_the_default_policy(tmp_path: Path) -> None:
+    config = TrainConfig(iterations=1, groups=4, group_size=2, validation_groups=1, draw=DrawConfig(60, 90))
+    fit = LightningFit(Module, rows, EPOCHS, name="regression")
+    policy = train(tmp_path, [fit, "built-in"], config, start="default")
+    assert policy.provenance["tasks"] == ["regression", "built-in"]
+    assert (tmp_path / "checkpoints" / "00001").is_dir()
