@@ -5,9 +5,10 @@ the order of the files; a row whose test failed or was skipped says so. So the t
 test has shown.
 """
 
+import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,7 +20,7 @@ What RLLearningRate and RLScheduler were tested with, on real Trainers and optim
 
 
 class Compatibility:
-    """Collects the verdicts of marked tests.
+    """Collects the verdicts of marked tests, in whichever process they run.
 
     Args:
         path: of the page.
@@ -27,26 +28,38 @@ class Compatibility:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._rows: dict[str, dict[str, str]] = {}
+        self._verdicts: list[tuple[int, str, str, str]] = []
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Remember the order of the files, in which tests in several processes do not end."""
+        self._order = {item.nodeid: index for index, item in enumerate(session.items)}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Generator[None, Any, Any]:
-        """Note how a marked test came out; of several with the same row all must have passed."""
+        """Note in the report of a marked test how it came out."""
         report = yield
         marker = item.get_closest_marker("compatibility")
-        if marker is None or (report.when != "call" and report.passed):
-            return report
-        area, what, verdict = marker.args
-        rows = self._rows.setdefault(area, {})
-        shown = verdict if report.passed else f"**test {report.outcome}**"
-        if not rows.get(what, "").startswith("**"):
-            rows[what] = shown
+        if marker is not None and (report.when == "call" or not report.passed):
+            area, what, verdict = marker.args
+            shown = verdict if report.passed else f"**test {report.outcome}**"
+            report.user_properties.append(("compatibility", (self._order[item.nodeid], area, what, shown)))
         return report
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Collect what is noted, which has come here from another process, or not."""
+        for name, verdict in report.user_properties:
+            if name == "compatibility":
+                self._verdicts.append(cast(tuple[int, str, str, str], verdict))
+
     def pytest_sessionfinish(self) -> None:
-        """Write the page."""
+        """Write the page; of several tests with the same row all must have passed."""
+        areas: dict[str, dict[str, str]] = {}
+        for _, area, what, shown in sorted(self._verdicts):
+            rows = areas.setdefault(area, {})
+            if not rows.get(what, "").startswith("**"):
+                rows[what] = shown
         parts = [_HEAD]
-        for area, rows in self._rows.items():
+        for area, rows in areas.items():
             lines = "\n".join(f"| {what} | {verdict} |" for what, verdict in rows.items())
             parts.append(f"## {area}\n\n| | |\n|---|---|\n{lines}\n")
         self._path.write_text("\n".join(parts))
@@ -62,4 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "compatibility(area, what, verdict): a row of docs/compatibility.md")
     path = config.getoption("--compatibility")
     if path is not None:
+        path = (
+            Path(os.devnull) if hasattr(config, "workerinput") else path
+        )  # the process that started others writes
         config.pluginmanager.register(Compatibility(path))

@@ -133,7 +133,7 @@ class Unstackable(Regression):
         (OtherRows(), "is not deterministic"),
         ("no.such:task", "cannot be imported"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_the_contract_says_in_plain_words_what_is_wrong(task: object, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
