@@ -68,7 +68,7 @@ class Controller:
         self.rewinds = torch.zeros_like(self.guard_events)
         self._judged = -1  # step at which rewind() looked last
         self._decided_offset = self.offset
-        self._latest = torch.zeros_like(self.offset)  # loss
+        self._latest: Tensor | float = torch.zeros_like(self.offset)  # loss
         self._guard = Guard(runs, self.config.guard_ratio, device)
         self._signals = Signals(runs, width, device)
         self._decided = -1  # step of the latest decision
@@ -93,7 +93,7 @@ class Controller:
     @property
     def latest_loss(self) -> Tensor:
         """Loss of the step recorded last, ``[runs]`` float64."""
-        return self._latest
+        return self._by_run(self._latest)
 
     @property
     def last_loss(self) -> Tensor:
@@ -119,13 +119,14 @@ class Controller:
         """Whether the coming step's gradient and weights are wanted."""
         return self.timetable.is_measured(self.step)
 
-    def record(self, loss: Tensor, grad: Tensor | None = None, weights: Tensor | None = None) -> None:
+    def record(self, loss: Tensor | float, grad: Tensor | None = None, weights: Tensor | None = None) -> None:
         """Take in the step just made: :meth:`rl_lr.signals.Signals.record`, then the guard."""
-        loss = loss.detach().to(self.offset)
+        if isinstance(loss, Tensor):
+            loss = loss.detach().to(self.offset)
         self._signals.record(loss, grad, weights)
         self._latest = loss
         if not self._guard.plainly_healthy(loss):
-            exploded = self._guard.exploded(loss)
+            exploded = self._guard.exploded(self._by_run(loss))
             self.offset = torch.where(exploded, self._cut(self.offset), self.offset)
             self.guard_events += exploded
         self.step += 1
@@ -144,12 +145,12 @@ class Controller:
             nobody = torch.zeros_like(self.offset, dtype=torch.bool)
             return nobody, nobody
         self._judged = self.step
-        fallen, healthy = self._guard.judge(self._latest, self._signals, self.over)
+        fallen, healthy = self._guard.judge(self.latest_loss, self._signals, self.over)
         self.rewinds = self.rewinds + fallen
         if fallen.any():
             self._signals.forget(fallen)
             self.offset = torch.where(fallen, self._cut(self._decided_offset), self.offset)
-            self._latest = torch.where(fallen, 0.0, self._latest)
+            self._latest = torch.where(fallen, 0.0, self.latest_loss)
         return fallen, healthy
 
     def signals(self) -> Tensor:
@@ -182,6 +183,9 @@ class Controller:
         self.last_action = action
         self._decided, self._decided_offset = self.step, self.offset
 
+    def _by_run(self, loss: Tensor | float) -> Tensor:
+        return loss if isinstance(loss, Tensor) else torch.full_like(self.offset, loss)
+
     def _cut(self, offset: Tensor) -> Tensor:
         return (offset - self.config.guard_cut).clamp_min(-self.config.bound)
 
@@ -199,7 +203,7 @@ class Controller:
             "rewinds": self.rewinds.clone(),
             "judged": self._judged,
             "decided_offset": self._decided_offset.clone(),
-            "latest": self._latest.clone(),
+            "latest": self.latest_loss.clone(),
             "guard": self._guard.state_dict(),
             "signals": self._signals.state_dict(),
         }

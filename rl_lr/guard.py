@@ -58,14 +58,17 @@ class Guard:
         self._recent = unknown[:, None].repeat(1, _RECENT)  # means of the last such windows
         self._spreads = self._recent  # their standard deviations
         self._alarm = torch.full_like(unknown, _SILENT)
+        self._read, self._least_alarm = self._alarm, _SILENT  # an alarm, and the least of it as a number
         self.returns = torch.zeros(runs, dtype=torch.int64, device=device)
 
-    def plainly_healthy(self, loss: Tensor) -> bool:
+    def plainly_healthy(self, loss: Tensor | float) -> bool:
         """Whether no loss raises the alarm, told cheaply: on accelerators looking would cost a synchronisation."""
+        if isinstance(loss, float):
+            if self._read is not self._alarm:
+                self._read, self._least_alarm = self._alarm, self._alarm.min().item()
+            return -math.inf < loss <= self._least_alarm
         if not self._on_cpu:
             return False
-        if loss.numel() == 1:  # a callback's case: comparing floats beats three calls into torch
-            return -math.inf < loss.item() <= self._alarm.item()
         return bool((loss.abs() <= self._alarm).all())
 
     def exploded(self, loss: Tensor) -> Tensor:

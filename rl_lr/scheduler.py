@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rl_lr.agreement import Agree, mean_loss
+from rl_lr.agreement import Agree, felt_loss
 from rl_lr.averaging import WeightAverage, existing
 from rl_lr.config import ControlConfig
 from rl_lr.controller import Controller
@@ -147,17 +147,15 @@ class RLScheduler:
         """
         if not self._stepped:
             return
-        value = loss.detach() if isinstance(loss, Tensor) else None if loss is None else torch.as_tensor(loss)
-        if value is not None and value.numel() != 1:
-            raise ValueError(f"scheduler.step needs one scalar loss, got shape {tuple(value.shape)}.")
+        if isinstance(loss, Tensor) and loss.numel() != 1:
+            raise ValueError(f"scheduler.step needs one scalar loss, got shape {tuple(loss.shape)}.")
         self._stepped = False
-        if self._agree is not None:
-            value = mean_loss(value, self._agree, self.controller.offset.device)
-        if value is None:
-            self._weights = self._gradient = None
+        felt = felt_loss(loss, self._agree, self.controller.offset)
+        measured = self._gradient, self._weights
+        self._gradient = self._weights = None
+        if felt is None:
             return
-        self.controller.record(value.view(1).expand(self._sketches.rows), self._gradient, self._weights)
-        self._weights = self._gradient = None
+        self.controller.record(felt, *measured)
         if self.controller.step == self.controller.timetable.total_steps:
             self._rewind()
         self._decide_if_due()

@@ -151,15 +151,16 @@ class Signals:
         if self._start is not None and self._latest is not None:
             self._latest = torch.where(rows[:, None], self._start, self._latest)
 
-    def record(self, loss: Tensor, grad: Tensor | None, weights: Tensor | None) -> None:
+    def record(self, loss: Tensor | float, grad: Tensor | None, weights: Tensor | None) -> None:
         """Add one optimizer step to the current window.
 
         Args:
-            loss: ``[runs]``, the loss that was differentiated; non-finite values are left out.
+            loss: ``[runs]``, the loss that was differentiated, or a number that all runs share; non-finite
+                values are left out.
             grad: ``[runs, width]``, sketch of its gradient, or None if this step is not measured.
             weights: ``[runs, width]``, sketch of the weights *before* the step, or None.
         """
-        self._window.add_loss(loss.to(self.device, torch.float64))
+        self._window.add_loss(loss.to(self.device, torch.float64) if isinstance(loss, Tensor) else loss)
         if grad is None or weights is None:
             self._before = None
             self._unseen += 1

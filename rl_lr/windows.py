@@ -23,8 +23,8 @@ class Window:
     to it, and p = g_{t-1}, in this order."""
     gradient: Tensor
     """[runs, width] float32: sum of g_t."""
-    pending: list[Tensor]
-    """[runs] float64 each: losses not yet in ``loss``."""
+    pending: list[Tensor | float]
+    """Losses not yet in ``loss``, [runs] float64 each, or a number that all runs share."""
 
     @classmethod
     def empty(cls, runs: int, width: int, device: torch.device) -> "Window":
@@ -36,8 +36,8 @@ class Window:
         gradient = torch.zeros(runs, width, device=device)
         return cls(loss=zeros(3), pairs=zeros(), products=zeros(3, 3), gradient=gradient, pending=[])
 
-    def add_loss(self, loss: Tensor) -> None:
-        """Count one step's losses, ``[runs]`` float64; non-finite ones are left out."""
+    def add_loss(self, loss: Tensor | float) -> None:
+        """Count one step's losses, ``[runs]`` float64, or one for all; non-finite ones are left out."""
         self.pending.append(loss)
         if len(self.pending) == _FOLD:
             self.fold()
@@ -46,11 +46,18 @@ class Window:
         """Bring ``loss`` up to date."""
         if not self.pending:
             return
-        losses = torch.stack(self.pending, dim=1)
+        losses = self._pending_losses()
         finite = losses.isfinite()
         losses = torch.where(finite, losses, 0.0)
         self.loss += torch.stack((finite, losses, losses * losses), dim=1).sum(dim=2)
         self.pending = []
+
+    def _pending_losses(self) -> Tensor:
+        """``[runs, steps]`` float64."""
+        numbers = [one for one in self.pending if not isinstance(one, Tensor)]
+        shared = torch.tensor(numbers, dtype=torch.float64, device=self.loss.device)
+        own = [one[:, None] for one in self.pending if isinstance(one, Tensor)]
+        return torch.cat((shared.expand(len(self.loss), -1), *own), dim=1)
 
     def forget(self, rows: Tensor) -> None:
         """Empty the sums of some runs, ``[runs]`` bool."""
@@ -118,9 +125,9 @@ class History:
 
 
 def copied(state: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Fields of a window or history, tensors and lists of tensors, copied to the device."""
+    """Fields of a window or history, tensors and lists of tensors or numbers, copied to the device."""
 
-    def here(value: Tensor) -> Tensor:
-        return value.to(device, copy=True)
+    def here(value: Tensor | float) -> Tensor | float:
+        return value.to(device, copy=True) if isinstance(value, Tensor) else value
 
     return {k: here(v) if isinstance(v, Tensor) else [here(one) for one in v] for k, v in state.items()}

@@ -54,6 +54,20 @@ def plain(losses: Iterable[float]) -> list[Step]:
     return [(torch.tensor([loss]), torch.zeros(1, 2), torch.ones(1, 2)) for loss in losses]
 
 
+@pytest.mark.parametrize("steps", [10, 100])  # fewer than are summed up at once, and more
+def test_a_loss_that_all_runs_share_may_be_a_plain_number(steps: int) -> None:
+    losses = [2.0 + math.sin(step) for step in range(steps)]
+    tensors, numbers, mixed = (Signals(3, 2) for _ in range(3))
+    for step, loss in enumerate([*losses, math.nan]):
+        each = torch.full((3,), loss, dtype=torch.float64)
+        tensors.record(each, None, None)
+        numbers.record(loss, None, None)
+        mixed.record(loss if step % 3 else each, None, None)
+    expected = tensors.read(position(3))
+    assert torch.equal(numbers.read(position(3)), expected)
+    torch.testing.assert_close(mixed.read(position(3)), expected)
+
+
 def saved(signals: Signals) -> io.BytesIO:
     buffer = io.BytesIO()
     torch.save(signals.state_dict(), buffer)
