@@ -267,11 +267,10 @@ class RLLearningRate(Callback):
 
     def _log(self, trainer: Trainer, index: int, decided: bool) -> None:
         """Rates at the Trainer's logging interval; offset, action and signals at decisions."""
-        scheduler = self.schedulers[index]
-        prefix = "rl_lr" if len(trainer.optimizers) == 1 else f"rl_lr/{self.names[index]}"
-        interval = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        scheduler, interval = self.schedulers[index], max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
         if not decided and scheduler.controller.step % interval:
             return
+        prefix = "rl_lr" if len(trainer.optimizers) == 1 else f"rl_lr/{self.names[index]}"
         metrics = rates(scheduler, prefix) | (decision(scheduler, prefix) if decided else {})
         metrics |= self._fallbacks.metrics()
         trainer.callback_metrics[f"{prefix}/lr"] = torch.tensor(scheduler.get_last_lr()[0])

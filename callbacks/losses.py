@@ -45,7 +45,7 @@ class Losses:
     def add(self, outputs: Any) -> None:
         """A batch came to its end; ``outputs`` is what Lightning has of ``training_step``."""
         self._batches += 1
-        returned = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        returned = outputs.get("loss") if isinstance(outputs, dict) else outputs
         for index, waiting in self._waiting.items():
             metric = self._metrics[index]
             loss = returned if metric is None else self._trainer.callback_metrics.get(metric)

@@ -63,11 +63,12 @@ class GroupRates:
         geometric mean.
         """
         bases = self.bases
-        if self._split and len(factors) < len(bases):
+        if not self._split:
+            scale = value * factors[0]
+            return [base * scale for base in bases]
+        if len(factors) < len(bases):
             usual = math.prod(factor ** (1.0 / len(factors)) for factor in factors)
             factors = factors + [usual] * (len(bases) - len(factors))
-        elif not self._split:
-            factors = factors * len(bases)
         return [base * (value * factor) for base, factor in zip(bases, factors, strict=True)]
 
     def write(self, value: float, factors: list[float]) -> None:

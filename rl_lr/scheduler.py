@@ -255,8 +255,8 @@ class RLScheduler:
         Offsets are read back at decisions; in between only from the CPU, where it is free, so
         a guard event on an accelerator takes effect at the next decision.
         """
-        offset = self.controller.offset
-        if self.controller.just_decided or (offset is not self._read and offset.device.type == "cpu"):
+        offset = self.controller.offset  # another tensor whenever it changes
+        if offset is not self._read and (self.controller.just_decided or offset.device.type == "cpu"):
             self._read_offsets()
         self._write()
 
