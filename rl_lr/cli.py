@@ -122,6 +122,7 @@ def compare_command(
     jobs: int = 1,
     rivals: bool = True,
     page: Path | None = None,
+    beside: list[str] | str | None = None,
 ) -> None:
     """Compare a policy with tuned schedules and rivals on networks that it was not trained on.
 
@@ -135,15 +136,16 @@ def compare_command(
         jobs: Processes to use.
         rivals: Whether optimizers of other packages take part; they need the extra "rivals".
         page: Where to write the page of results; left out, results.md in out.
+        beside: Another policy, name or folder, or a list of them, in the same tables, and against each other.
     """
     from rl_lr.compare import run_compare
     from rl_lr.compare.suites import own_workloads
 
-    if task is None:
-        run_compare(out, Policy.load(policy), suite, jobs, rivals, page)
-        return
     tasks = [task] if isinstance(task, str) else task
-    run_compare(out, Policy.load(policy), "own", jobs, rivals, page, own_workloads(tasks, steps))
+    others = [Policy.load(one) for one in ([beside] if isinstance(beside, str) else beside or ())]
+    workloads = None if tasks is None else own_workloads(tasks, steps)
+    name = suite if tasks is None else "own"
+    run_compare(out, Policy.load(policy), name, jobs, rivals, page, workloads, others=others)
 
 
 def board_command(folder: Path, port: int = 6006) -> None:

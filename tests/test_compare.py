@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +12,13 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_lr.compare import Comparison, run_compare
-from rl_lr.compare.arms import GRID, REFERENCE_RUNS, contenders, mean_actions, references
+from rl_lr.compare.arms import GRID, REFERENCE_RUNS, beside, contenders, mean_actions
 from rl_lr.compare.controlled import FACTORS, Controlled
 from rl_lr.compare.figures import Cell, Reference, cell, duel, summary
 from rl_lr.compare.pilots import Blind, Replay, Rule, untrained
-from rl_lr.compare.runs import Arm, Track
-from rl_lr.compare.store import Made, Store, keys
+from rl_lr.compare.runs import Track
 from rl_lr.compare.suites import suite
 from rl_lr.compare.workloads import Workload, held_out, held_out_tasks
-from rl_lr.config import ControlConfig
 from rl_lr.engine import Engine
 from rl_lr.optimizers import CENTRES
 from rl_lr.policy import Policy
@@ -230,42 +229,50 @@ def test_a_comparison_is_made_once_written_down_and_taken_up_again(tmp_path: Pat
     assert f"loss/{SMALL[0].name}" in board.Tags()["scalars"]
 
 
-def test_the_reference_is_never_worse_than_the_same_schedule_at_a_rate_of_its_grid(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def one_workload(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, str]:
+    """The default with two policies beside it, and the page."""
+    out, others = tmp_path_factory.mktemp("compare"), [Policy.load("dqn"), Policy.keep()]
     found = run_compare(
-        tmp_path,
+        out,
         Policy.load("default"),
         "heldout",
         rivals=False,
         workloads=SMALL[:1],
         console=Console(quiet=True),
+        others=others,
     )
+    return found, (out / "results.md").read_text()
+
+
+def test_the_reference_is_never_worse_than_the_same_schedule_at_a_rate_of_its_grid(
+    one_workload: tuple[Comparison, str],
+) -> None:
+    cells = one_workload[0].cells
     assert set(FACTORS) < set(GRID)
     assert REFERENCE_RUNS == 27
     for name in ("cosine", "linear", "wsd"):
-        assert min(one.normalised for one in found.cells[name]) >= 0.0
-        assert {one.factor for one in found.cells[name]} == set(FACTORS)
+        assert min(one.normalised for one in cells[name]) >= 0.0
+        assert {one.factor for one in cells[name]} == set(FACTORS)
 
 
-def test_other_constants_another_network_or_other_rates_are_other_runs() -> None:
-    arm = references()[0]
-    others: list[tuple[Workload, Arm]] = [
-        (SMALL[1], arm),
-        (replace(SMALL[0], steps=81), arm),
-        (SMALL[0], replace(arm, control=ControlConfig(bound=3.0))),
-        (SMALL[0], replace(arm, factors=(1.0,))),
-        (SMALL[0], replace(arm, identity="another policy")),
-        (SMALL[0], arm),
+def test_policies_beside_it_are_compared_with_it_and_with_each_other(
+    one_workload: tuple[Comparison, str],
+) -> None:
+    found, page = one_workload
+    assert {"rl-lr, dqn", "rl-lr, keep"} <= {one.arm for one in found.duels}
+    ((name, [pair]),) = found.between.items()
+    assert (name, pair.arm) == ("rl-lr, dqn", "rl-lr, keep")
+    pairs = list(zip(found.cells[name], found.cells[pair.arm], strict=True))
+    assert pair.lower == sum(one.regret < other.regret for one, other in pairs) / len(pairs)
+    assert "## rl-lr, dqn against others beside it" in page
+
+
+def test_two_policies_of_one_name_could_not_be_told_apart(make_policy: Callable[[int], Policy]) -> None:
+    policy = make_policy(1)
+    with pytest.raises(ValueError, match="Two policies are named 'default'"):
+        beside(policy, [replace(make_policy(2), name="default")])
+    assert [one.name for one in beside(policy, [policy, make_policy(2)])] == [
+        "rl-lr, default",
+        "rl-lr, random-2",
     ]
-    found = [keys(workload, [one])[0] for workload, one in others]
-    assert len(set(found)) == len(others)
-    assert keys(SMALL[0], [arm])[0] == found[-1]
-
-
-def test_what_was_made_is_read_back_as_it_was(tmp_path: Path) -> None:
-    made = Made(1.5, (a_track(math.nan), a_track(0.25, seed=1)))
-    Store(tmp_path / "runs.jsonl").add("key", SMALL[0], references()[0], made)
-    store = Store(tmp_path / "runs.jsonl")
-    assert "key" in store
-    assert "other" not in store
-    assert store["key"].tracks[1] == made.tracks[1]
-    assert math.isnan(store["key"].tracks[0].final)

@@ -10,7 +10,7 @@ from joblib import Parallel, delayed
 from rich.console import Console
 from rich.progress import track
 
-from rl_lr.compare.arms import contenders, default_beside, references
+from rl_lr.compare.arms import beside, contenders, references
 from rl_lr.compare.boards import write_boards
 from rl_lr.compare.comparison import Comparison
 from rl_lr.compare.controlled import Controlled
@@ -37,6 +37,7 @@ def run_compare(
     page: Path | None = None,
     workloads: Sequence[Workload] | None = None,
     console: Console | None = None,
+    others: Sequence[Policy] = (),
 ) -> Comparison:
     """Compare on a suite, print the tables, and write everything down.
 
@@ -53,6 +54,10 @@ def run_compare(
         workloads: those of the suite that are wanted, None for all; for ``"own"`` those of
             :func:`rl_lr.compare.suites.own_workloads`.
         console: where progress and tables are shown.
+        others: policies that are compared beside it, and with each other.
+
+    Raises:
+        ValueError: for no processes, no workloads, or two policies of one name.
     """
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}: give the number of processes, at least 1.")
@@ -61,12 +66,13 @@ def run_compare(
         if name == "own":
             raise ValueError("The suite of own tasks has none of itself: give its workloads.")
         workloads = suite(name)
-    arms = _arms(policy, rivals, workloads, console)
+    arms = _arms(policy, beside(policy, others), rivals, workloads, console)
     made = make(workloads, arms, Store(out / "runs.jsonl"), jobs, console)
-    comparison = Comparison(workloads, arms, references(), made)
+    comparison = Comparison(workloads, arms, references(), made, [f"rl-lr, {one.name}" for one in others])
     results = {
         "summaries": [asdict(one) for one in comparison.summaries],
         "duels": [asdict(one) for one in comparison.duels],
+        "between": {name: [asdict(one) for one in duels] for name, duels in comparison.between.items()},
         "cells": [asdict(one) for cells in comparison.cells.values() for one in cells],
     }
     (out / "results.json").write_text(json.dumps(results, indent=1))
@@ -79,10 +85,12 @@ def run_compare(
     return comparison
 
 
-def _arms(policy: Policy, rivals: bool, workloads: Sequence[Workload], console: Console) -> list[Arm]:
-    """All that can run on these workloads; the default policy beside another one."""
-    first, *others = contenders(policy)
-    arms: list[Arm] = [first, *default_beside(policy), *others, *references()]
+def _arms(
+    policy: Policy, others: list[Controlled], rivals: bool, workloads: Sequence[Workload], console: Console
+) -> list[Arm]:
+    """All that can run on these workloads."""
+    first, *controls = contenders(policy)
+    arms: list[Arm] = [first, *others, *controls, *references()]
     if any(isinstance(one.task, Fit) for one in workloads):
         console.print("Fits are run by what sets one rate: not by each tensor, averaged, or by rivals.")
         controlled = [one for one in arms if isinstance(one, Controlled)]
@@ -133,6 +141,8 @@ def _show(comparison: Comparison, console: Console) -> None:
     console.print(
         terminal(f"{name} against each arm, run by run", [duel_columns(one) for one in comparison.duels])
     )
+    for name, duels in comparison.between.items():
+        console.print(terminal(f"{name} against others beside it", [duel_columns(one) for one in duels]))
     console.print(
         terminal(
             "Against the best of 27 tuned runs: regret in nats, lower is better (95 % interval)",

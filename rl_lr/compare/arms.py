@@ -1,5 +1,8 @@
 """The arms of a comparison: everything that sets a learning rate, from the same starts."""
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 
 from rl_lr.compare.controlled import Controlled
@@ -45,12 +48,28 @@ def contenders(policy: Policy) -> list[Controlled]:
     ]
 
 
-def default_beside(policy: Policy) -> list[Controlled]:
-    """The policy that ships, if another one is compared."""
+def beside(policy: Policy, others: Sequence[Policy]) -> list[Controlled]:
+    """Other policies; the one that ships first, if it is not the policy itself.
+
+    Raises:
+        ValueError: if two of them have the same name, which is all that tells them apart in a table.
+    """
     default = Policy.load("default")
-    if policy.sha256 == default.sha256:
-        return []
-    return [Controlled("rl-lr, default", lambda: default, default.sha256, control=default.control)]
+    found = [one for one in (default, *others) if one.sha256 != policy.sha256]
+    names = [one.name for one in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"Two policies are named {twice[0]!r}: a policy has the name of its folder, rename one."
+        )
+    return [
+        Controlled(f"rl-lr, {one.name}", partial(_itself, one), one.sha256, control=one.control)
+        for one in found
+    ]
+
+
+def _itself(policy: Policy) -> Policy:
+    return policy
 
 
 def mean_actions(policy: Policy, groups: int = 10) -> tuple[float, ...]:

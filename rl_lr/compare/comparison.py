@@ -22,6 +22,8 @@ class Comparison:
     """The arms whose runs are the tuned grid."""
     made: Sequence[Mapping[str, Made]]
     """For each workload, the runs of every arm by its name."""
+    others: Sequence[str] = ()
+    """Arms that are compared with each other, too."""
 
     @cached_property
     def rows(self) -> dict[str, list[list[Track]]]:
@@ -65,6 +67,15 @@ class Comparison:
         """The first line against each other."""
         ours, *others = self.cells.values()
         return [duel(ours, theirs) for theirs in others]
+
+    @cached_property
+    def between(self) -> dict[str, list[Duel]]:
+        """Each of the others, but the last, against those after it."""
+        names = [name for name in self.others if name in self.cells]
+        return {
+            name: [duel(self.cells[name], self.cells[other]) for other in names[index + 1 :]]
+            for index, name in enumerate(names[:-1])
+        }
 
     @property
     def minutes(self) -> dict[str, float]:

@@ -1,10 +1,12 @@
 """A comparison as a page in Markdown."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from rl_lr.compare.arms import REFERENCE_RUNS
 from rl_lr.compare.comparison import Comparison
+from rl_lr.compare.figures import Duel
 from rl_lr.compare.report import Columns, by_workload, duel_columns, markdown, summary_columns
 from rl_lr.compare.suites import Suite
 from rl_lr.policy import Policy
@@ -67,7 +69,7 @@ def results_page(
 Pairs share workload, seed and base rate; an arm that has no base rate meets every run of ours.
 
 {markdown([duel_columns(one) for one in comparison.duels])}
-
+{"".join(_between(name, duels) for name, duels in comparison.between.items())}
 ## By workload
 
 Normalised regret in per cent, median over seeds, by base rate.
@@ -80,6 +82,11 @@ Normalised regret in per cent, median over seeds, by base rate.
 
 {markdown(cost)}
 """
+
+
+def _between(name: str, duels: Sequence[Duel]) -> str:
+    """One of several policies against others."""
+    return f"\n## {name} against others beside it\n\n{markdown([duel_columns(one) for one in duels])}\n"
 
 
 def _wanted(comparison: Comparison) -> list[Columns]:
