@@ -270,7 +270,7 @@ def test_policies_beside_it_are_compared_with_it_and_with_each_other(
 
 def test_two_policies_of_one_name_could_not_be_told_apart(make_policy: Callable[[int], Policy]) -> None:
     policy = make_policy(1)
-    with pytest.raises(ValueError, match="Two policies are named 'default'"):
+    with pytest.raises(ValueError, match="Two policies have the line 'rl-lr, default'"):
         beside(policy, [replace(make_policy(2), name="default")])
     assert [one.name for one in beside(policy, [policy, make_policy(2)])] == [
         "rl-lr, default",

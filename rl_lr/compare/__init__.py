@@ -10,7 +10,7 @@ from joblib import Parallel, delayed
 from rich.console import Console
 from rich.progress import track
 
-from rl_lr.compare.arms import beside, contenders, references
+from rl_lr.compare.arms import beside, contenders, line, references
 from rl_lr.compare.boards import write_boards
 from rl_lr.compare.comparison import Comparison
 from rl_lr.compare.controlled import Controlled
@@ -68,7 +68,7 @@ def run_compare(
         workloads = suite(name)
     arms = _arms(policy, beside(policy, others), rivals, workloads, console)
     made = make(workloads, arms, Store(out / "runs.jsonl"), jobs, console)
-    comparison = Comparison(workloads, arms, references(), made, [f"rl-lr, {one.name}" for one in others])
+    comparison = Comparison(workloads, arms, references(), made, [line(one) for one in others])
     results = {
         "summaries": [asdict(one) for one in comparison.summaries],
         "duels": [asdict(one) for one in comparison.duels],

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -56,16 +57,18 @@ def beside(policy: Policy, others: Sequence[Policy]) -> list[Controlled]:
     """
     default = Policy.load("default")
     found = [one for one in (default, *others) if one.sha256 != policy.sha256]
-    names = [one.name for one in found]
+    names = [line(one) for one in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(
-            f"Two policies are named {twice[0]!r}: a policy has the name of its folder, rename one."
+            f"Two policies have the line {twice[0]!r}: it has the name of the folder, rename one."
         )
-    return [
-        Controlled(f"rl-lr, {one.name}", partial(_itself, one), one.sha256, control=one.control)
-        for one in found
-    ]
+    return [Controlled(line(one), partial(_itself, one), one.sha256, control=one.control) for one in found]
+
+
+def line(policy: Policy) -> str:
+    """What the line of a policy beside another is named: after its folder."""
+    return f"rl-lr, {Path(policy.name).name}"
 
 
 def _itself(policy: Policy) -> Policy:
