@@ -1,0 +1,46 @@
+"""A picture of classes and of an episode."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from torch import Tensor
+
+from rl_lr.few_shot.dataset import Classes
+from rl_lr.few_shot.episodes import Episodes
+
+_CLASSES, _EXAMPLES, _QUERIES = 8, 8, 7
+
+
+def draw(classes: Classes, episodes: Episodes, path: Path) -> None:
+    """Some classes, a row each, and the first episode: its first labelled image of each class, then queries.
+
+    Args:
+        classes: of which the first are drawn.
+        episodes: of which the first is drawn.
+        path: of the PNG.
+    """
+    figure = Figure(figsize=(8.4, 4.0), layout="constrained")
+    left, right = figure.add_gridspec(1, 2, width_ratios=(_EXAMPLES, _QUERIES + 1), wspace=0.08)
+    _grid(figure, left, [images[:_EXAMPLES] for images in classes.images[:_CLASSES]], "classes, a row each")
+    support = episodes.support[0].unflatten(0, (episodes.ways, -1))[:, :1]
+    query = episodes.query[0].unflatten(0, (episodes.ways, -1))[:, :_QUERIES]
+    rows = [[*known, *asked] for known, asked in zip(support, query, strict=True)]
+    _grid(figure, right, rows, "an episode: what is labelled | queries, class by class")
+    figure.savefig(path, dpi=80)
+
+
+def _grid(figure: Figure, place: SubplotSpec, rows: "list[Tensor] | list[list[Tensor]]", title: str) -> None:
+    """Images ``[channels, size, size]`` in rows."""
+    part = figure.add_subfigure(place)
+    part.suptitle(title, fontsize=9)
+    columns = max(len(row) for row in rows)
+    axes = part.subplots(len(rows), columns, squeeze=False)
+    for line, row in zip(axes, rows, strict=True):
+        for one in line:
+            one.axis("off")
+        for one, image in zip(line, row, strict=False):
+            pixels = image.permute(1, 2, 0)
+            one.imshow(
+                1.0 - pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0.0, vmax=1.0
+            )
