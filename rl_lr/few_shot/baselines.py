@@ -53,6 +53,8 @@ class FineTuning:
     """On all labelled images of the episode."""
     whole: bool
     """Whether all layers move; else the head alone."""
+    scale: float
+    """Of what the new head sees, :class:`ConvNet`'s."""
 
     def __call__(self, episodes: Episodes) -> Tensor:
         """Logits of the queries after the last step."""
@@ -61,24 +63,20 @@ class FineTuning:
 
     def answers(self, episodes: Episodes, after: Sequence[int]) -> list[Tensor]:
         """Logits of the queries after each of these numbers of steps, in rising order."""
-        learner = StackedLearner(self.network.with_head(episodes.ways))
-        body, head = self._start(len(episodes), episodes.ways)
+        network = self.network.with_head(episodes.ways, self.scale)
+        learner, inner = StackedLearner(network), flat(network.features).numel()
+        weights = flat(network).repeat(len(episodes), 1)
+        body, head = weights[:, :inner].clone(), weights[:, inner:].clone()
         optimizer = StackedOptimizer(OptimizerSpec(self.optimizer, momentum=0.0), [body, head])
         rates = torch.tensor([self.rate if self.whole else 0.0, self.rate]).expand(len(episodes), 2)
         found: list[Tensor] = []
         for step in range(1, max(after) + 1):
             weights = torch.cat((body, head), dim=1)
             _, gradients = learner.gradients(weights, episodes.support, episodes.support_labels)
-            optimizer.step([gradients[:, : body.shape[1]], gradients[:, body.shape[1] :]], rates)
+            optimizer.step([gradients[:, :inner], gradients[:, inner:]], rates)
             if step in after:
                 found.append(learner.logits(torch.cat((body, head), dim=1), episodes.query))
         return found
-
-    def _start(self, count: int, ways: int) -> tuple[Tensor, Tensor]:
-        """The trained body, and a head of zeros, which prefers no class."""
-        body = flat(self.network.features)
-        head = torch.zeros((self.network.head.in_features + 1) * ways)
-        return body.repeat(count, 1), head.repeat(count, 1)
 
 
 _IMAGES = 128  # in a batch of the network that tells all classes apart

@@ -29,25 +29,23 @@ class FewShotConfig:
     """Width of each convolution."""
     blocks: int = 3
     """Convolutions, each followed by pooling."""
-    steps: int = 5
+    head_scale: float = 2.0
+    """Of what the head of a learner sees; see :class:`rl_lr.few_shot.learner.ConvNet`."""
+    steps: int = 3
     """Steps that the meta-learner, and MAML, make on the labelled images."""
-    hidden: int = 10
+    hidden: int = 5
     """Cells of the meta-learner's LSTM, per coordinate."""
     batch: int = 8
     """Episodes behind one gradient step of a training."""
-    iterations: int = 1500
-    """Gradient steps of the meta-learner's training, and of its ablation's."""
-    maml_iterations: int = 1000
-    """Gradient steps of MAML's training, about three times as dear."""
-    prototype_iterations: int = 1500
-    """Gradient steps of the prototypical network's training."""
+    iterations: int = 1000
+    """Gradient steps of every training on episodes."""
     feature_iterations: int = 3000
     """Gradient steps, on 128 images each, of the network that tells all training classes apart."""
     learning_rate: float = 3e-3
     """Of Adam in every training; it falls to a hundredth along a cosine."""
     validate_every: int = 100
     """Gradient steps between looks at the validation episodes; the best moment is kept."""
-    validation_episodes: int = 100
+    validation_episodes: int = 80
     """Episodes that moments and settings are chosen by."""
     test_episodes: int = 600
     """Episodes of the results, the same for every arm."""
@@ -65,10 +63,11 @@ class FewShotConfig:
             raise ValueError(
                 f"FewShotConfig.shots is {self.shots}: give one number or several, each at least 1."
             )
-        if self.learning_rate <= 0.0:
-            raise ValueError(
-                f"FewShotConfig.learning_rate is {self.learning_rate!r}: it must be a positive number."
-            )
+        for name in ("learning_rate", "head_scale"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(
+                    f"FewShotConfig.{name} is {getattr(self, name)!r}: it must be a positive number."
+                )
         if self.size % 2**self.blocks:
             raise ValueError(
                 f"FewShotConfig.size is {self.size}: {self.blocks} blocks halve it, so it must be a multiple "
@@ -101,8 +100,6 @@ _LEAST = {
     "hidden": 1,
     "batch": 1,
     "iterations": 1,
-    "maml_iterations": 1,
-    "prototype_iterations": 1,
     "feature_iterations": 1,
     "validate_every": 1,
     "validation_episodes": 1,
@@ -129,8 +126,6 @@ def small() -> FewShotConfig:
         hidden=3,
         batch=2,
         iterations=6,
-        maml_iterations=4,
-        prototype_iterations=6,
         feature_iterations=6,
         validate_every=3,
         validation_episodes=4,

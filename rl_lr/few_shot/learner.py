@@ -23,11 +23,16 @@ class ConvNet(nn.Module):
         channels: of every block.
         blocks: how many.
         classes: outputs of the head.
+        scale: of what the head sees. A step of the head at rate η changes logits by η · scale² · |φ|² times a cosine: with
+            few features φ it must be above 1, or the rate at which the head learns anything breaks the body.
     """
 
-    def __init__(self, colours: int, size: int, channels: int, blocks: int, classes: int) -> None:
+    def __init__(
+        self, colours: int, size: int, channels: int, blocks: int, classes: int, scale: float = 1.0
+    ) -> None:
         super().__init__()
         self.image, self.classes = (colours, size, size), classes
+        self._scale = scale
         self._body = (colours, size, channels, blocks)
         layers: list[nn.Module] = []
         for inputs in (colours, *[channels] * (blocks - 1)):
@@ -39,12 +44,16 @@ class ConvNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``[n, colours, size, size]`` to logits ``[n, classes]``."""
-        logits: Tensor = self.head(self.features(images))
+        logits: Tensor = self.head(self._scale * self.features(images))
         return logits
 
-    def with_head(self, classes: int) -> "ConvNet":
-        """A fresh network of the same sizes with another number of outputs."""
-        return ConvNet(*self._body, classes)
+    def with_head(self, classes: int, scale: float = 1.0) -> "ConvNet":
+        """The same body, copied, under a head of zeros, which prefers no class."""
+        network = ConvNet(*self._body, classes, scale)
+        network.features.load_state_dict(self.features.state_dict())
+        nn.init.zeros_(network.head.weight)
+        nn.init.zeros_(network.head.bias)
+        return network
 
     def accept(self, episodes: Episodes) -> None:
         """Refuse episodes that do not fit: ValueError, in one sentence."""

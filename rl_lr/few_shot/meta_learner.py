@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from rl_lr.few_shot.episodes import Episodes
-from rl_lr.few_shot.learner import ConvNet, StackedLearner, flat
+from rl_lr.few_shot.learner import ConvNet, StackedLearner
+from rl_lr.few_shot.start import Start
 from rl_lr.log_sign import log_and_sign
 
 
@@ -16,7 +17,7 @@ class MetaLearner(nn.Module):
         h_t = LSTM(x(∇_t), x(L_t); h_{t-1})            ∇_t, L_t: gradient and loss at θ_{t-1}
         i_t = σ(W_I · [h_t, θ_{t-1}, i_{t-1}] + b_I)   input gate: learning rate of this coordinate
         f_t = σ(W_F · [h_t, θ_{t-1}, f_{t-1}] + b_F)   forget gate: what is left of the weight
-        θ_t = f_t ⊙ θ_{t-1} - i_t ⊙ ∇_t                θ_0 learned
+        θ_t = f_t ⊙ θ_{t-1} - i_t ⊙ ∇_t                θ_0 learned, see Start
 
     for every coordinate of the learner by itself, with the same W, b and LSTM for all of them, x the numbers as
     size and sign (:func:`rl_lr.log_sign.log_and_sign`), and L the loss on all labelled images of the episode
@@ -24,17 +25,17 @@ class MetaLearner(nn.Module):
     meta-learner: no second derivatives.
 
     Args:
-        network: the learner; its weights are θ_0 before training.
+        network: the learner; its body is θ_0 before training.
         steps: T.
         hidden: width of h.
     """
 
-    INPUT_BIAS, FORGET_BIAS = -4.0, 6.0  # rates of 0.018, and 0.25 % of the weight lost in a step
+    INPUT_BIAS, FORGET_BIAS = -4.6, 6.0  # rates of 0.01, and 0.25 % of the weight lost in a step
 
     def __init__(self, network: ConvNet, steps: int, hidden: int) -> None:
         super().__init__()
         self._network, self._steps = [network], steps  # in a list: its weights are not ours to train
-        self.start = nn.Parameter(flat(network))
+        self.start = Start(network)
         self.lstm = nn.LSTMCell(4, hidden)
         self.input_gate, self.forget_gate = nn.Linear(hidden + 2, 1), nn.Linear(hidden + 2, 1)
         for gate, bias in ((self.input_gate, self.INPUT_BIAS), (self.forget_gate, self.FORGET_BIAS)):
@@ -54,7 +55,7 @@ class MetaLearner(nn.Module):
             The weights after T steps, ``[episodes, parameters]``, and the gates (i, f) of each step, of that shape.
         """
         learner = StackedLearner(self._network[0])
-        weights = self.start.expand(len(episodes), -1)
+        weights = self.start(len(episodes))
         rates, kept = torch.zeros_like(weights), torch.ones_like(weights)
         memory, gates = None, []
         for _ in range(self._steps):

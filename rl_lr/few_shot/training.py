@@ -37,7 +37,7 @@ class Plan:
     """Accuracy on the validation episodes, which chooses the moment."""
 
 
-def episodic(name: str, arm: Arm, iterations: int, split: Split, shots: int, config: FewShotConfig) -> Plan:
+def episodic(name: str, arm: Arm, split: Split, shots: int, config: FewShotConfig) -> Plan:
     """Trained as it is used: the cross-entropy of queries of training episodes."""
 
     def loss(rng: np.random.Generator) -> Tensor:
@@ -45,7 +45,7 @@ def episodic(name: str, arm: Arm, iterations: int, split: Split, shots: int, con
         return cross_entropies(arm(drawn), drawn.query_labels).mean()
 
     chosen_by = validation_episodes(split, shots, config)
-    return Plan(name, iterations, loss, lambda: float(accuracies(arm, chosen_by).mean()))
+    return Plan(name, config.iterations, loss, lambda: float(accuracies(arm, chosen_by).mean()))
 
 
 def validation_episodes(split: Split, shots: int, config: FewShotConfig) -> Episodes:
@@ -89,6 +89,8 @@ def train(module: nn.Module, plan: Plan, config: FewShotConfig, folder: Path, re
     if kept.done < plan.iterations:
         purge = kept.done + 1 if kept.done else None
         with SummaryWriter(str(folder / "tensorboard" / plan.name), purge_step=purge) as curves:
+            if not kept.done:
+                kept.look(plan.score())
             while kept.done < plan.iterations:
                 loss = _stretch(module, plan, kept, config)
                 kept.look(plan.score())
