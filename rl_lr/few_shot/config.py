@@ -37,7 +37,7 @@ class FewShotConfig:
     """Cells of the meta-learner's LSTM, per coordinate."""
     batch: int = 8
     """Episodes behind one gradient step of a training."""
-    iterations: int = 1000
+    iterations: int = 600
     """Gradient steps of every training on episodes."""
     feature_iterations: int = 3000
     """Gradient steps, on 128 images each, of the network that tells all training classes apart."""

@@ -32,14 +32,14 @@ def read_folder(folder: Path, size: int, seed: int) -> Split:
         raise ValueError(f"{folder} is not a folder: give one that holds a folder of images for each class.")
     found = {place: _images(place) for place in sorted(folder.rglob("*")) if place.is_dir()}
     found = {place: images for place, images in found.items() if images}
-    count = sum(map(len, found.values()))
-    if count == 1:
+    beside = len(_images(folder))
+    if beside + sum(map(len, found.values())) == 1:
         raise ValueError(
             f"{folder} holds a single image: an episode needs several classes of several images each."
         )
     if not found:
         raise ValueError(
-            f"{folder} holds zero classes, and {len(_images(folder))} images beside them: put the images of each "
+            f"{folder} holds zero classes, and {beside} images beside them: put the images of each "
             f"class into a folder of its own."
         )
     pixels = {place: [_read(path, size) for path in images] for place, images in found.items()}

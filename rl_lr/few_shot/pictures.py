@@ -40,7 +40,7 @@ def _grid(figure: Figure, place: SubplotSpec, rows: "list[Tensor] | list[list[Te
         for one in line:
             one.axis("off")
         for one, image in zip(line, row, strict=False):
-            pixels = image.permute(1, 2, 0)
+            pixels = image.permute(1, 2, 0).numpy()
             one.imshow(
                 1.0 - pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0.0, vmax=1.0
             )
