@@ -16,9 +16,11 @@ ARMS = (
     "nearest neighbour, features",
     "fine-tuning",
     "meta-learner",
-    "prototypical network",
+    "gates alone, start fixed",
     "learned start, one rate",
     "MAML",
+    "prototypical network",
+    "meta-learner, from scratch",
 )
 
 
@@ -49,10 +51,10 @@ def test_the_command_trains_measures_and_writes_everything_once(
     with Image.open(results / "few-shot.png") as picture:
         assert picture.format == "PNG"
     assert find_logs(out) == out / "tensorboard"
-    assert len(list((out / "tensorboard").iterdir())) == 5  # the features, and what is trained on episodes
+    assert len(list((out / "tensorboard").iterdir())) == 7  # the features, and what is trained on episodes
 
     trained = {path: path.stat().st_mtime_ns for path in out.glob("*.pt")}
-    assert len(trained) == 5
+    assert len(trained) == 7
     run(monkeypatch, *words)
     assert {path: path.stat().st_mtime_ns for path in out.glob("*.pt")} == trained
     assert page.read_text() == text

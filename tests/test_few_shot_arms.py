@@ -1,6 +1,7 @@
 """Arms of the few-shot comparison against known answers, and stacks against episodes alone."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rl_lr.few_shot.arms import best_fine_tuning
+from rl_lr.few_shot.arms import best_fine_tuning, feature_network, trained
 from rl_lr.few_shot.baselines import FineTuning, NearestNeighbour
 from rl_lr.few_shot.config import FewShotConfig, small
 from rl_lr.few_shot.dataset import Classes, drawn_glyphs
@@ -130,15 +131,15 @@ def test_second_order_is_the_derivative_of_the_loss_after_the_steps(episodes: Ep
     def loss() -> Tensor:
         return cross_entropies(module(doubles), doubles.query_labels).sum()
 
-    loss().backward()  # type: ignore[no-untyped-call]
+    loss().backward()
     body, h = module.start.body, 1e-5
     assert body.grad is not None
     direction = torch.nn.functional.normalize(torch.randn_like(body), dim=0)
     slope = float(body.grad @ direction)
     with torch.no_grad():
-        body += h * direction
+        body.add_(h * direction)
         above = float(loss())
-        body -= 2 * h * direction
+        body.sub_(2 * h * direction)
         below = float(loss())
     assert slope == pytest.approx((above - below) / (2 * h), rel=1e-3, abs=1e-6)
 
@@ -168,13 +169,17 @@ def test_a_stacked_episode_is_the_same_alone(arm: Arm, episodes: Episodes) -> No
 @pytest.mark.parametrize("ways", [2, 4])
 def test_an_episode_of_other_ways_does_not_fit(ways: int) -> None:
     drawn = draw_episodes(drawn_glyphs(small()).train, 1, ways, 1, 1, np.random.default_rng(0))
-    with pytest.raises(ValueError, match=rf"of {ways} ways with images of 1×8×8 does not fit a learner of 3 ways"):
+    with pytest.raises(
+        ValueError, match=rf"of {ways} ways with images of 1×8×8 does not fit a learner of 3 ways"
+    ):
         MetaLearner(network(), 1, 1)(drawn)
 
 
 def test_an_episode_of_other_images_does_not_fit(episodes: Episodes) -> None:
     wide = Episodes(torch.zeros(1, 3, 3, 16, 16), torch.zeros(1, 3, 3, 16, 16), WAYS)
-    reason = r"with images of 3×16×16 does not fit a learner of 3 ways and 1×8×8: draw it at the learner's sizes"
+    reason = (
+        r"with images of 3×16×16 does not fit a learner of 3 ways and 1×8×8: draw it at the learner's sizes"
+    )
     for arm in (Prototypes(network()), LearnedStart(network(), 1, False)):
         with pytest.raises(ValueError, match=reason):
             arm(wide)
@@ -227,7 +232,10 @@ def test_fine_tuning_of_the_head_leaves_the_body(episodes: Episodes) -> None:
 
 def test_fine_tuning_is_chosen_by_what_does_best(episodes: Episodes) -> None:
     best = best_fine_tuning(network(), 2.0, episodes)
-    others = [FineTuning(network(), "adam", 0.001, 1, False, 2.0), FineTuning(network(), "sgd", 0.1, 20, True, 2.0)]
+    others = [
+        FineTuning(network(), "adam", 0.001, 1, False, 2.0),
+        FineTuning(network(), "sgd", 0.1, 20, True, 2.0),
+    ]
     reached = accuracies(best, episodes).mean()
     assert all(reached >= accuracies(one, episodes).mean() for one in others)
 
@@ -277,7 +285,7 @@ def test_training_on_episodes_helps() -> None:
     for _ in range(60):
         drawn = draw_episodes(parts.train, 8, 3, 1, 5, rng)
         optimizer.zero_grad()
-        cross_entropies(module(drawn), drawn.query_labels).mean().backward()  # type: ignore[no-untyped-call]
+        cross_entropies(module(drawn), drawn.query_labels).mean().backward()
         optimizer.step()
     assert accuracies(module, tests).mean() > before + 0.05
 
@@ -293,3 +301,21 @@ def test_intervals_and_what_counts_as_reached() -> None:
     assert found == {"a": True, "b": False}
     far = Row("a", 1, Interval(0.5, 0.1), None, Interval(0.0, 0.0))
     assert not Demand("a", 1, Interval(0.65, 0.05), far.glyphs).reached  # they touch
+
+
+def test_of_the_arms_that_learn_gates_one_keeps_the_start_and_one_forgets_the_features(
+    tmp_path: Path,
+) -> None:
+    config, parts = replace(small(), shots=(1,)), drawn_glyphs(small())
+    features = feature_network(parts, config, tmp_path, silent)
+    made = dict(trained(features, 1, parts, config, tmp_path, silent))
+    ours, kept, scratch = (
+        made[name] for name in ("meta-learner", "gates alone, start fixed", "meta-learner, from scratch")
+    )
+    assert isinstance(ours, MetaLearner)
+    assert isinstance(kept, MetaLearner)
+    assert isinstance(scratch, MetaLearner)
+    body = flat(features.features)
+    assert torch.equal(kept.start.body, body)
+    assert not torch.equal(kept.input_gate.bias, torch.full((1,), MetaLearner.INPUT_BIAS))
+    assert 0.0 < (ours.start.body - body).norm() < (scratch.start.body - body).norm()

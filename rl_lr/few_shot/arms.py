@@ -1,6 +1,6 @@
 """The arms of the comparison: what is trained for it, and what is measured beside it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -30,6 +30,43 @@ _RATES: dict[Literal["sgd", "adam"], tuple[float, ...]] = {
 _STEPS = (1, 3, 5, 10, 20)
 
 
+def _ours(learner: ConvNet, config: FewShotConfig) -> nn.Module:
+    return MetaLearner(learner, config.steps, config.hidden)
+
+
+def _gates_alone(learner: ConvNet, config: FewShotConfig) -> nn.Module:
+    module = MetaLearner(learner, config.steps, config.hidden)
+    module.start.requires_grad_(False)
+    return module
+
+
+def _start_alone(learner: ConvNet, config: FewShotConfig) -> nn.Module:
+    return LearnedStart(learner, config.steps, second_order=False)
+
+
+def _maml(learner: ConvNet, config: FewShotConfig) -> nn.Module:
+    return LearnedStart(learner, config.steps, second_order=True)
+
+
+def _prototypes(learner: ConvNet, config: FewShotConfig) -> nn.Module:
+    return Prototypes(learner)
+
+
+def _from_scratch(learner: ConvNet, config: FewShotConfig) -> nn.Module:
+    return MetaLearner(learner.fresh(), config.steps, config.hidden)
+
+
+_BUILDERS: dict[str, Callable[[ConvNet, FewShotConfig], nn.Module]] = {
+    REFERENCE: _ours,
+    "gates alone, start fixed": _gates_alone,
+    "learned start, one rate": _start_alone,
+    "MAML": _maml,
+    "prototypical network": _prototypes,
+    "meta-learner, from scratch": _from_scratch,
+}
+"""What is trained on episodes, ours first, each from a learner with the body of the network for all classes."""
+
+
 def feature_network(split: Split, config: FewShotConfig, folder: Path, report: Report) -> ConvNet:
     """The network that was trained to tell all training classes apart: the body that all arms begin with."""
     with torch.random.fork_rng(devices=[]):
@@ -44,21 +81,10 @@ def trained(
 ) -> Iterator[tuple[str, Arm]]:
     """Train the arms that learn from episodes, one after the other, ours first; yields each when it is done."""
 
-    def learner() -> ConvNet:
-        return features.with_head(config.ways, config.head_scale)
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        ours = MetaLearner(learner(), config.steps, config.hidden)
-    one_rate = LearnedStart(learner(), config.steps, second_order=False)
-    maml = LearnedStart(learner(), config.steps, second_order=True)
-    modules: tuple[tuple[str, nn.Module], ...] = (
-        (REFERENCE, ours),
-        ("prototypical network", Prototypes(learner())),
-        ("learned start, one rate", one_rate),
-        ("MAML", maml),
-    )
-    for name, module in modules:
+    for name, build in _BUILDERS.items():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            module = build(features.with_head(config.ways, config.head_scale), config)
         plan = episodic(f"{name}, {shots}-shot", module, split, shots, config)
         train(module, plan, config, folder, report)
         yield name, module

@@ -33,7 +33,8 @@ class NearestNeighbour:
             likeness = torch.nn.functional.cosine_similarity(query[:, :, None], support[:, None], dim=-1)
         else:
             likeness = -torch.cdist(query, support)
-        return likeness.unflatten(2, (episodes.ways, -1)).amax(dim=-1)
+        nearest: Tensor = likeness.unflatten(2, (episodes.ways, -1)).amax(dim=-1)
+        return nearest
 
     def _seen(self, images: Tensor) -> Tensor:
         return images.flatten(2) if self.network is None else features(self.network, images)

@@ -55,6 +55,10 @@ class ConvNet(nn.Module):
         nn.init.zeros_(network.head.bias)
         return network
 
+    def fresh(self) -> "ConvNet":
+        """One of the same sizes as new; the caller has seeded torch's global generator."""
+        return ConvNet(*self._body, self.classes, self._scale)
+
     def accept(self, episodes: Episodes) -> None:
         """Refuse episodes that do not fit: ValueError, in one sentence."""
         own, theirs = (self.classes, *self.image), (episodes.ways, *episodes.support.shape[2:])

@@ -1,7 +1,7 @@
 """Accuracies of arms on the same test episodes, with intervals."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +76,9 @@ class Demand:
         return self.ours.low > self.theirs.high
 
 
-def rows(shots: int, tests: dict[str, Sequence[float]], digits: dict[str, Sequence[float]]) -> list[Row]:
+def rows(
+    shots: int, tests: Mapping[str, Sequence[float]], digits: Mapping[str, Sequence[float]]
+) -> list[Row]:
     """A row for each arm.
 
     Args:

@@ -46,5 +46,5 @@ def nearest_means(support: Tensor, query: Tensor, ways: int) -> Tensor:
     Returns:
         ``[episodes, n, ways]``.
     """
-    means = support.unflatten(1, (ways, -1)).mean(dim=2)
+    means: Tensor = support.unflatten(1, (ways, -1)).mean(dim=2)
     return -(query[:, :, None] - means[:, None]).square().mean(dim=-1)
