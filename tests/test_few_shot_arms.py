@@ -268,9 +268,12 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path: Path) -> Non
 def test_a_folder_trained_with_other_settings_is_refused(tmp_path: Path) -> None:
     parts, module = drawn_glyphs(small()), Prototypes(network())
     train(module, episodic("p", module, parts, 1, small()), small(), tmp_path, silent)
-    other = FewShotConfig(learning_rate=1e-4)
-    with pytest.raises(ValueError, match=r"p\.pt was trained with other settings: give another folder"):
-        train(module, episodic("p", module, parts, 1, small()), other, tmp_path, silent)
+    reason = r"p\.pt was trained with other settings or images: give another folder"
+    with pytest.raises(ValueError, match=reason):
+        train(module, episodic("p", module, parts, 1, small()), replace(small(), batch=3), tmp_path, silent)
+    others = drawn_glyphs(replace(small(), seed=1))
+    with pytest.raises(ValueError, match=reason):
+        train(module, episodic("p", module, others, 1, small()), small(), tmp_path, silent)
 
 
 def test_training_on_episodes_helps() -> None:

@@ -94,4 +94,6 @@ def classifying(name: str, network: ConvNet, split: Split, config: FewShotConfig
 
     chosen_by = validation_episodes(split, min(config.shots), config)
     arm = NearestNeighbour(network)
-    return Plan(name, config.feature_iterations, loss, lambda: float(accuracies(arm, chosen_by).mean()))
+    return Plan(
+        name, config.feature_iterations, loss, lambda: float(accuracies(arm, chosen_by).mean()), split.digest
+    )

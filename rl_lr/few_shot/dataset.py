@@ -1,5 +1,6 @@
 """Classes of images, and their split into those to train on, to choose by and to test on."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,6 +76,16 @@ class Split:
     """To choose moments and settings by."""
     test: Classes
     """For the results alone."""
+
+    @property
+    def digest(self) -> str:
+        """Tells whether images are the same and in the same parts."""
+        found = hashlib.sha256()
+        for classes in (self.train, self.validation, self.test):
+            for name, images in zip(classes.names, classes.images, strict=True):
+                found.update(f"{name} {tuple(images.shape)}".encode())
+                found.update(images.contiguous().numpy().tobytes())
+        return found.hexdigest()[:16]
 
     def check(self, config: FewShotConfig) -> None:
         """Refuse what the episodes of a comparison cannot be drawn from: ValueError, in one sentence."""

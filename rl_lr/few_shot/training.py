@@ -35,6 +35,8 @@ class Plan:
     """A fresh training loss, with a history."""
     score: Callable[[], float]
     """Accuracy on the validation episodes, which chooses the moment."""
+    images: str
+    """:attr:`Split.digest` of what it learns from."""
 
 
 def episodic(name: str, arm: Arm, split: Split, shots: int, config: FewShotConfig) -> Plan:
@@ -45,7 +47,7 @@ def episodic(name: str, arm: Arm, split: Split, shots: int, config: FewShotConfi
         return cross_entropies(arm(drawn), drawn.query_labels).mean()
 
     chosen_by = validation_episodes(split, shots, config)
-    return Plan(name, config.iterations, loss, lambda: float(accuracies(arm, chosen_by).mean()))
+    return Plan(name, config.iterations, loss, lambda: float(accuracies(arm, chosen_by).mean()), split.digest)
 
 
 def validation_episodes(split: Split, shots: int, config: FewShotConfig) -> Episodes:
@@ -75,7 +77,7 @@ def train(module: nn.Module, plan: Plan, config: FewShotConfig, folder: Path, re
         report: told of progress.
 
     Raises:
-        ValueError: if the folder holds a training with other settings.
+        ValueError: if the folder holds a training with other settings, or on other images.
     """
     path = folder / f"{plan.name}.pt"
     optimizer = torch.optim.Adam(module.parameters(), lr=config.learning_rate)
@@ -83,7 +85,8 @@ def train(module: nn.Module, plan: Plan, config: FewShotConfig, folder: Path, re
         optimizer,
         lambda step: 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / plan.iterations))),
     )
-    kept = _Kept(module, optimizer, falling, config)
+    settings = json.dumps(asdict(config) | {"images": plan.images}, sort_keys=True)
+    kept = _Kept(module, optimizer, falling, settings)
     kept.load(path)
     report(plan.name, kept.done, plan.iterations, kept.score)
     if kept.done < plan.iterations:
@@ -124,12 +127,12 @@ class _Kept:
         module: nn.Module,
         optimizer: torch.optim.Optimizer,
         falling: torch.optim.lr_scheduler.LambdaLR,
-        config: FewShotConfig,
+        settings: str,
     ) -> None:
         self.module, self.optimizer, self.falling = module, optimizer, falling
         self.done, self.score, self.last_score = 0, 0.0, 0.0
         self.best = _copy(module)
-        self._settings = json.dumps(asdict(config), sort_keys=True)
+        self._settings = settings
 
     def look(self, score: float) -> None:
         """Keep the weights if they are the best so far."""
@@ -158,7 +161,9 @@ class _Kept:
             return
         state = torch.load(path, weights_only=True)
         if state["settings"] != self._settings:
-            raise ValueError(f"{path} was trained with other settings: give another folder, or remove it.")
+            raise ValueError(
+                f"{path} was trained with other settings or images: give another folder, or remove it."
+            )
         self.done, self.score, self.best = state["done"], state["score"], state["best"]
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
