@@ -189,6 +189,8 @@ def bench_command(out: Path = Path("bench.json"), repetitions: int = 20, soak: b
 
 def main() -> None:
     """Run the command line."""
+    from rl_lr.few_shot.command import few_shot_command
+
     dedicate_process()
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     commands: dict[str, Any] = {
@@ -198,6 +200,7 @@ def main() -> None:
         "board": board_command,
         "bench": bench_command,
         "convert": convert_command,
+        "siblings": {"few-shot": few_shot_command},
     }
     try:
         auto_cli(commands, allow_abbrev=True)  # --from for --from_; positional is what has no default
