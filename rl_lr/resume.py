@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from rl_lr.config import ControlConfig, DQNConfig, DrawConfig, PPOConfig, StartConfig, TrainConfig
-from rl_lr.policy import write_atomically
+from rl_lr.policy_files import write_atomically
 
 STATE_FILE = "training.pt"
 """Inside the folder of a training; tensors and plain types, loaded without running code."""

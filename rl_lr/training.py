@@ -13,7 +13,8 @@ from rl_lr.card import model_card
 from rl_lr.config import TrainConfig
 from rl_lr.episodes import Plan, play
 from rl_lr.mean_policy import mean_policy
-from rl_lr.policy import Policy, PolicyFileError, write_atomically
+from rl_lr.policy import Policy, PolicyFileError
+from rl_lr.policy_files import write_atomically
 from rl_lr.provenance import command, commit, versions
 from rl_lr.resume import Progress, check_same, load, save
 from rl_lr.starting import best_policy, starting_point
