@@ -113,7 +113,7 @@ def _begin(
     config: TrainConfig | None,
     resume: bool,
     start: "str | Policy | None",
-) -> tuple[Progress, dict[str, Any] | None, Policy | None]:
+) -> tuple[Progress[TrainConfig], dict[str, Any] | None, Policy | None]:
     """Where a training stands, the agent's state if it is taken up again, and the policy that it began from."""
     if not resume:
         first, config = starting_point(start, config or TrainConfig())
@@ -163,7 +163,7 @@ def _check_tasks(tasks: "Sequence[str | Task | Fit | Family] | None") -> None:
         check_deterministic(resolve(task))
 
 
-def _members(out: Path, begun: Progress) -> list[Policy]:
+def _members(out: Path, begun: Progress[TrainConfig]) -> list[Policy]:
     """The last policy of every member that a training began with."""
     each, done = begun.config.iterations, begun.iterations
     last = [*range(each, done, each), *([done] if done else [])]
@@ -180,7 +180,7 @@ def _checkpoint(out: Path, iterations: int) -> Path:
     return out / "checkpoints" / f"{iterations:05d}"
 
 
-def _keep(out: Path, agent: Agent, policy: Policy, progress: Progress) -> None:
+def _keep(out: Path, agent: Agent, policy: Policy, progress: Progress[TrainConfig]) -> None:
     """Write checkpoint and state; a disk that is full now may not be after the next iteration."""
     try:
         policy.save(_checkpoint(out, progress.iterations))
@@ -197,7 +197,9 @@ def _names(tasks: "Sequence[str | Task | Fit | Family] | None") -> list[str]:
     return [name_of(task) for task in tasks or ()]
 
 
-def _origin(begun: Progress, tasks: "Sequence[str | Task | Fit | Family] | None") -> dict[str, Any]:
+def _origin(
+    begun: Progress[TrainConfig], tasks: "Sequence[str | Task | Fit | Family] | None"
+) -> dict[str, Any]:
     """What is known of a policy before its training begins."""
     return {
         "agent": f"{begun.config.agent.upper()} (stable-baselines3)",
