@@ -109,10 +109,11 @@ def check_twice_differentiable(task: Task) -> None:
         losses = engine.losses(parameters, engine.draw())
         gradients = torch.autograd.grad(losses.sum(), leaves, create_graph=True)
         length = torch.stack([g.square().sum() for g in gradients]).sum()
-        second = torch.autograd.grad(length, leaves, allow_unused=True) if length.requires_grad else ()
+        if length.requires_grad:
+            length.backward()  # unlike grad(), it goes where nothing leads further, and finds what raises there
     except (RuntimeError, NotImplementedError) as error:
         raise _not_twice(task, str(error).splitlines()[0].rstrip(".")) from error
-    if not all(g.isfinite().all() for g in second if g is not None):
+    if not all(leaf.grad.isfinite().all() for leaf in leaves if leaf.grad is not None):
         raise _not_twice(task, "second derivatives are not finite")
 
 
