@@ -107,7 +107,8 @@ def test_copies_and_pickles_go_on_like_the_original() -> None:
 
 def test_lr_is_a_factor_on_every_step_and_groups_have_their_own() -> None:
     one, two, three = (nn.Parameter(torch.ones(2)) for _ in range(3))
-    optimizer = LearnedOptimizer([{"params": [one]}, {"params": [two], "lr": 3.0}], random_policy())
+    groups: list[dict[str, Any]] = [{"params": [one]}, {"params": [two], "lr": 3.0}]
+    optimizer = LearnedOptimizer(groups, random_policy())
     optimizer.add_param_group({"params": [three], "lr": 0.5})
     for weight in (one, two, three):
         weight.grad = torch.tensor([1.0, -1.0])

@@ -148,13 +148,14 @@ class Once(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: "torch.autograd.function.FunctionCtx", grad: Tensor) -> Tensor:
-        return 2 * ctx.saved_tensors[0] * grad  # type: ignore[attr-defined]
+        x: Tensor = ctx.saved_tensors[0]  # type: ignore[attr-defined]
+        return 2 * x * grad
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot be stacked")
 def test_a_loss_that_cannot_be_differentiated_twice_is_refused_where_that_is_asked_for() -> None:
     def once(logits: Tensor, _: Tensor) -> Tensor:
-        square: Tensor = Once.apply(logits)
+        square: Tensor = Once.apply(logits)  # type: ignore[no-untyped-call]
         return square.sin().mean()
 
     with pytest.raises(ValueError, match=r"cannot be differentiated twice \(trying to differentiate twice"):

@@ -89,6 +89,12 @@ class Learner:
                 norms.append(norm)
                 skipped += not math.isfinite(norm)
             ends.append(float(runs.losses.mean() / first))
+        if skipped == len(norms):
+            warnings.warn(
+                f"No gradient of iteration {iteration + 1} was finite, and the network has not moved: its runs blow up; "
+                f"lower network.scale, or scale the loss of the task down.",
+                stacklevel=4,
+            )
         return {
             "end": float(np.mean(ends)),
             "gradient_norm": float(np.mean([norm for norm in norms if math.isfinite(norm)] or [math.nan])),

@@ -71,12 +71,12 @@ def train(
     families = _families((tasks or begun.tasks or None) if resume else tasks)
     _check(families, config)
     out.mkdir(parents=True, exist_ok=True)
-    each, curves = config.iterations, Curves(config, out, begun.iterations)
+    each, done, curves = config.iterations, begun.iterations, Curves(config, out, begun.iterations)
     clock, origin = time.monotonic() - 60 * begun.minutes, _origin(begun)
-    learner = Learner(config, max(0, begun.iterations - 1) // each)
+    learner = Learner(config, max(0, done - 1) // each)
     if state is not None:
         learner.load_state_dict(state)
-    for done in range(begun.iterations + 1, config.total_iterations + 1):
+    for done in range(done + 1, config.total_iterations + 1):
         if done > 1 and (done - 1) % each == 0:
             learner = Learner(config, (done - 1) // each)
         figures = learner.iterate(_draw(families, config, done - 1), done - 1)
