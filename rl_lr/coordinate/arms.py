@@ -165,8 +165,10 @@ LOST = 1e30
 """Stands for a loss that is not finite."""
 
 
-def facts(problem: Problem) -> list[Any]:
-    """What the runs of a problem depend on."""
-    policies = [CoordinatePolicy.load(problem.policy).sha256, Policy.load().sha256]
-    grids = {name: list(ends) for name, ends in problem.grids.items()}
-    return [problem.name, problem.task.name, problem.seeds, problem.steps, policies, grids]
+def facts(problem: Problem, arm: str) -> list[Any]:
+    """What the runs of an arm on a problem depend on."""
+    if arm == "learned":
+        own: list[Any] = [CoordinatePolicy.load(problem.policy).sha256]
+    else:
+        own = list(problem.grids[arm]) if arm in TUNED else [Policy.load().sha256]
+    return [arm, problem.name, problem.task.name, problem.seeds, problem.steps, own]

@@ -6,20 +6,26 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from scipy.stats import bootstrap
 
 from rl_lr.compare.report import terminal
 from rl_lr.coordinate.arms import LOST, TUNED, Outcome, Problem, controlled, facts, learned, tuned
-from rl_lr.coordinate.page import figure, lines, musts, put_section, section
+from rl_lr.coordinate.page import lines, musts, put_section, section
+from rl_lr.coordinate.plot import draw
 from rl_lr.coordinate.problems import problems
 from rl_lr.optimizers import CENTRES, OptimizerSpec
+from rl_lr.policy_files import write_atomically
 
 RESULTS, FIGURE = "learned-optimizer.json", "learned-optimizer.png"
 _FACTORS = (0.01, 1.0, 100.0)
 _RESAMPLES = 9999
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ def run_learned_optimizer(
     wanted = problems(mnist, small, policies)
     out.mkdir(parents=True, exist_ok=True)
     results = [(one, _compare(_run(one, out / RESULTS, console))) for one in wanted]
-    figure(results, out / FIGURE)
+    draw(results, out / FIGURE)
     put_section(page, section(results, out / FIGURE, page, mnist is not None))
     for problem, rows in results:
         console.print(terminal(f"{problem.name}: mean loss at the end, {problem.seeds} seeds", lines(rows)))
@@ -82,25 +88,31 @@ def run_learned_optimizer(
 
 def _run(problem: Problem, path: Path, console: Console) -> list[Outcome]:
     """Every arm on a problem; what the file has of it is not run again."""
-    kept = json.loads(path.read_text()) if path.is_file() else {}
-    key = hashlib.sha256(json.dumps(facts(problem)).encode()).hexdigest()[:16]
-    entry = kept.get(problem.name, {})
-    made = (
-        {name: _read(one) for name, one in entry.get("arms", {}).items()} if entry.get("key") == key else {}
-    )
+    kept, outcomes = _kept(path), []
+    arms = kept.setdefault(problem.name, {})
     for name, run in _arms(problem).items():
-        if name in made:
-            continue
-        with console.status(f"{problem.name}: {name}"):
-            made[name] = run()
-        arms = {name: asdict(one) for name, one in made.items()}
-        kept[problem.name] = {"key": key, "arms": arms}
-        path.write_text(json.dumps(kept) + "\n")
-    return list(made.values())
+        key = hashlib.sha256(json.dumps(facts(problem, name)).encode()).hexdigest()[:16]
+        if arms.get(name, {}).get("key") != key:
+            with console.status(f"{problem.name}: {name}"):
+                arms[name] = {"key": key, "outcome": asdict(run())}
+            write_atomically({path: (json.dumps(kept) + "\n").encode()})
+        outcomes.append(_read(arms[name]["outcome"]))
+    return outcomes
 
 
-def _read(one: dict[str, object]) -> Outcome:
-    return Outcome(**{name: tuple(v) if isinstance(v, list) else v for name, v in one.items()})  # type: ignore[arg-type]
+def _kept(path: Path) -> dict[str, Any]:
+    """Runs made before, by problem and arm."""
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): delete it, and its runs are made again.") from error
+    return kept
+
+
+def _read(one: dict[str, Any]) -> Outcome:
+    """What JSON made of an outcome: its tuples are lists there."""
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in one.items()}
+    return Outcome(**fields)
 
 
 def _arms(problem: Problem) -> dict[str, Callable[[], Outcome]]:
@@ -120,11 +132,7 @@ def _compare(outcomes: list[Outcome]) -> list[Row]:
     return [_row(one, ours, np.array(one.final)) for one in outcomes]
 
 
-def _row(
-    outcome: Outcome,
-    ours: "np.ndarray[tuple[int], np.dtype[np.float64]]",
-    theirs: "np.ndarray[tuple[int], np.dtype[np.float64]]",
-) -> Row:
+def _row(outcome: Outcome, ours: Floats, theirs: Floats) -> Row:
     gaps, lost = ours - theirs, int((theirs >= LOST).sum())
     low = high = float(gaps.mean())
     if gaps.std() > 0.0:

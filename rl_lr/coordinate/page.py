@@ -1,4 +1,4 @@
-"""The comparison of learned steps with tuned optimizers: its tables, its figure, and its section of a page."""
+"""The comparison of learned steps with tuned optimizers: its tables, and its section of a page."""
 
 import os
 from collections.abc import Sequence
@@ -107,45 +107,3 @@ def put_section(page: Path, text: str) -> None:
         )
     before, rest = whole.split(BEGIN, 1)
     page.write_text(before + BEGIN + text + END + rest.split(END, 1)[1], encoding="utf-8")
-
-
-def figure(results: "Results", path: Path) -> None:
-    """Mean loss by step, a panel for each problem."""
-    from matplotlib.figure import Figure
-
-    columns = 3
-    height = -(-len(results) // columns)
-    drawing = Figure(figsize=(4.2 * columns, 3.3 * height), layout="constrained")
-    grid = list(drawing.subplots(height, columns, squeeze=False).flat)
-    for axes, (problem, rows) in zip(grid, results, strict=False):
-        for row in rows:
-            ours, rival = row is rows[0], row.outcome.arm in TUNED
-            shown = [loss if loss < LOST else float("nan") for loss in row.outcome.curve]
-            style = (
-                "-" if ours or rival else {"0.01": ":", "1": "--", "100": "-."}[row.outcome.arm.split("×")[1]]
-            )
-            colour = "#c1272d" if ours else f"C{list(TUNED).index(row.outcome.arm)}" if rival else "#9a9a9a"
-            if not ours and not rival and "momentum" in row.outcome.arm:
-                colour = "#c9b27a"
-            axes.plot(
-                row.outcome.steps,
-                shown,
-                style,
-                color=colour,
-                lw=2.4 if ours else 1.1,
-                zorder=5 if ours else 2,
-                label=row.outcome.arm,
-            )
-        ends = [min(row.outcome.curve) for row in rows if min(row.outcome.curve) < LOST]
-        axes.set(yscale="log", xlabel="step", title=problem.name)
-        axes.set_ylim(
-            0.5 * min(ends), 1.3 * rows[0].outcome.curve[0] if rows[0].outcome.curve[0] < LOST else None
-        )
-        axes.grid(alpha=0.3)
-    for axes in grid[len(results) :]:
-        axes.set_visible(False)
-    grid[0].set_ylabel("mean loss")
-    drawing.legend(
-        *grid[0].get_legend_handles_labels(), loc="outside lower center", ncol=6, fontsize=8, frameon=False
-    )
-    drawing.savefig(path, dpi=110)

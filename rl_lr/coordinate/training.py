@@ -76,7 +76,7 @@ def train(
     learner = Learner(config, max(0, done - 1) // each)
     if state is not None:
         learner.load_state_dict(state)
-    for done in range(done + 1, config.total_iterations + 1):
+    for done in range(begun.iterations + 1, config.total_iterations + 1):
         if done > 1 and (done - 1) % each == 0:
             learner = Learner(config, (done - 1) // each)
         figures = learner.iterate(_draw(families, config, done - 1), done - 1)
