@@ -30,6 +30,8 @@ Report = Callable[[int, Figures], None]
 """Told the number of iterations done and the latest figures, after each one."""
 
 _DRAWING, _VALIDATION = 2, 3  # streams of seeds, beside those of the learner
+_ORIGIN = ("agent", "command", "commit", "tasks", "settings", "versions")
+_DEFAULT_TASK = "the paper's quadratics"
 _LOST = 1e9  # what a network is measured as that blows up its runs
 
 
@@ -72,7 +74,7 @@ def train(
     _check(families, config)
     out.mkdir(parents=True, exist_ok=True)
     each, done, curves = config.iterations, begun.iterations, Curves(config, out, begun.iterations)
-    clock, origin = time.monotonic() - 60 * begun.minutes, _origin(begun)
+    clock, origin = time.monotonic() - 60 * begun.minutes, _origin(begun, out)
     learner = Learner(config, max(0, done - 1) // each)
     if state is not None:
         learner.load_state_dict(state)
@@ -186,16 +188,14 @@ def _names(tasks: "Sequence[str | Task | Family] | None") -> list[str]:
     return [name_of(task) for task in tasks or ()]
 
 
-def _origin(begun: Progress[UnrollConfig]) -> dict[str, Any]:
-    """What is known of a policy before its training begins."""
-    return {
-        "agent": "unrolled runs, truncated back-propagation",
-        "command": command(),
-        "commit": commit(),
-        "tasks": begun.tasks or "the paper's quadratics",
-        "settings": asdict(begun.config),
-        "versions": versions(),
-    }
+def _origin(begun: Progress[UnrollConfig], out: Path) -> dict[str, Any]:
+    """What is known of a policy before its training begins; of one that is taken up again, what was known then."""
+    last = _checkpoint(out, begun.iterations)
+    if begun.iterations and last.is_dir():
+        known = CoordinatePolicy.load(last).provenance
+        return {name: known[name] for name in _ORIGIN}
+    values = ("unrolled runs, truncated back-propagation", command(), commit(), begun.tasks or _DEFAULT_TASK)
+    return dict(zip(_ORIGIN, (*values, asdict(begun.config), versions()), strict=True))
 
 
 def _progress(config: UnrollConfig, done: int, minutes: float, measured: Figures) -> dict[str, Any]:
