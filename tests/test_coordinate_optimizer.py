@@ -52,18 +52,19 @@ def test_it_makes_the_weights_of_the_unrolled_training_path(task: TensorTask, na
     torch.testing.assert_close(twin.weights, engine.weights, rtol=1e-4, atol=1e-5)
 
 
-def test_a_loop_of_ones_own_ends_where_the_training_path_does() -> None:
+def test_a_loop_of_ones_own_is_the_training_path_until_rounding_has_grown() -> None:
+    """Under this policy a difference grows tenfold in about eight steps, so that late steps tell nothing."""
     policy, task = CoordinatePolicy.load("quadratics"), quadratics()
     engine, objective = Engine(task, [3]), build_objective(task, 3)
     with torch.no_grad():
-        Runs(engine, policy.network).unroll(60)
+        Runs(engine, policy.network).unroll(10)
     optimizer = LearnedOptimizer(objective.parameters(), policy)
-    for _ in range(60):
+    for _ in range(10):
         optimizer.zero_grad()
         objective(*task.data()).backward()
         optimizer.step()
     (theta,) = objective.parameters()
-    torch.testing.assert_close(theta.detach(), engine.weights[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(theta.detach(), engine.weights[0], rtol=1e-4, atol=1e-5)
 
 
 # --- as torch knows optimizers ---------------------------------------------------------------

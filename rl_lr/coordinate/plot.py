@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rl_lr.coordinate.arms import LOST, TUNED
+from rl_lr.coordinate.arms import LOST
 
 if TYPE_CHECKING:
     from rl_lr.coordinate.measure import Results, Row
 
 OURS, UNDER_ADAM, UNDER_MOMENTUM = "#c1272d", "#9a9a9a", "#c9b27a"
 _DASHES = {"×0.01": ":", "×1": "--", "×100": "-."}
+_RIVALS = {"SGD": "C0", "momentum": "C1", "RMSprop": "C2", "Adam": "C4"}
 _COLUMNS = 3
 
 
@@ -46,7 +47,7 @@ def _panel(axes: Axes, rows: "list[Row]") -> None:
 def _style(arm: str) -> dict[str, Any]:
     if arm == "learned":
         return {"color": OURS, "lw": 2.4, "zorder": 5}
-    if arm in TUNED:
-        return {"color": f"C{list(TUNED).index(arm)}", "lw": 1.2}
+    if arm in _RIVALS:
+        return {"color": _RIVALS[arm], "lw": 1.2}
     colour = UNDER_ADAM if "Adam" in arm else UNDER_MOMENTUM
     return {"color": colour, "lw": 1.2, "ls": _DASHES[arm[arm.index("×") :]]}
