@@ -1,5 +1,7 @@
 """The model card of a trained policy."""
 
+from typing import Any
+
 from rl_lr.policy import Policy
 
 
@@ -10,19 +12,11 @@ def model_card(policy: Policy) -> str:
     rows = "\n".join(f"| {name.replace('_', ' ')} | {value:+.3f} |" for name, value in measured.items())
     drawn = facts.get("settings", {}).get("draw", {})
     steps = f"{drawn['min_steps']} to {drawn['max_steps']} steps" if drawn else "unknown length"
-    settings = "\n".join(f"- `{name}`: {value}" for name, value in facts.get("settings", {}).items())
     return f"""# Learning-rate policy of rl-lr
 
 Load it with `rl_lr.Policy.load("this folder")`, or pass the folder to `RLLearningRate(policy=...)`.
 
-## How it was trained
-{facts.get("agent", "unknown agent")}, {facts.get("runs", "?")} runs in {facts.get("iterations", "?")} iterations,
-{facts.get("minutes", "?")} minutes. Tasks: {facts.get("tasks", "unknown")}.
-Command `{facts.get("command", "unknown")}`, commit `{facts.get("commit") or "unknown"}`.
-Versions: {", ".join(f"{name} {number}" for name, number in facts.get("versions", {}).items())}.
-Checksum: `{policy.sha256}`.
-
-{settings}
+{how_it_was_trained(facts, policy.sha256)}
 
 ## What it was measured on
 Runs of the same tasks, kept apart from training; nats of the floored log loss, lower is better,
@@ -36,3 +30,16 @@ below zero is better than the comparison.
 Trained on small networks and runs of {steps}. It sees no learning rate and no loss value, only
 dimensionless signals; on networks unlike its training tasks it may settle on a rate that is off.
 """
+
+
+def how_it_was_trained(facts: dict[str, Any], sha256: str) -> str:
+    """The section of a card on a policy's origin, from its provenance and checksum."""
+    settings = "\n".join(f"- `{name}`: {value}" for name, value in facts.get("settings", {}).items())
+    return f"""## How it was trained
+{facts.get("agent", "unknown agent")}, {facts.get("runs", "?")} runs in {facts.get("iterations", "?")} iterations,
+{facts.get("minutes", "?")} minutes. Tasks: {facts.get("tasks", "unknown")}.
+Command `{facts.get("command", "unknown")}`, commit `{facts.get("commit") or "unknown"}`.
+Versions: {", ".join(f"{name} {number}" for name, number in facts.get("versions", {}).items())}.
+Checksum: `{sha256}`.
+
+{settings}"""

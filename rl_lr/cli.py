@@ -1,4 +1,4 @@
-"""The command line: ``rl-lr train``, ``compare``, ``demo``, ``board``, ``bench`` and ``convert``."""
+"""The command line: ``rl-lr train``, ``compare``, ``demo``, ``board``, ``bench``, ``convert`` and ``siblings``."""
 
 import signal
 import sys
@@ -10,19 +10,22 @@ from jsonargparse import auto_cli, set_parsing_settings
 from rich.console import Console
 
 from rl_lr.config import TrainConfig
+from rl_lr.coordinate.config import UnrollConfig
 from rl_lr.policy import Policy
 from rl_lr.process import dedicate_process
 from rl_lr.workers import Local, Processes, RayCluster, WorkerError, Workers
 
-_DEFAULT = TrainConfig()
+_DEFAULT, _UNROLLED = TrainConfig(), UnrollConfig()
 
 
 def train_command(
     out: Path | None = None,
     task: list[str] | str | None = None,
     from_: str | None = None,
-    agent: Literal["ppo", "dqn"] = "ppo",
+    agent: Literal["ppo", "dqn", "unroll"] = "ppo",
+    granularity: Literal["network", "coordinate"] = "network",
     settings: TrainConfig = _DEFAULT,
+    unroll: UnrollConfig = _UNROLLED,
     resume: Path | None = None,
     engine: Literal["local", "processes", "ray"] = "local",
     workers: int | None = None,
@@ -36,21 +39,37 @@ def train_command(
             package.module:name of your own; built-in, as if left out, for the families of the default policy.
         from_: Policy that PPO begins from (--from default), a name or folder; what comes out is the best on runs kept
             apart, of those measured, and never worse on them than that.
-        agent: What learns: PPO, which takes any action, or DQN, which chooses among a few.
-        settings: Sizes, seeds, and the agents' settings.
+        agent: What learns: PPO, which takes any action, DQN, which chooses among a few, or unrolled runs, whose steps
+            are differentiated.
+        granularity: What the policy sets: the rate of a network, as PPO and DQN learn it, or the step of every
+            coordinate, as unrolled runs do.
+        settings: Sizes, seeds, and the agents' settings, of PPO and DQN.
+        unroll: Those of unrolled runs.
         resume: Folder of the training to go on with, instead of out; its tasks and settings stay.
         engine: Where runs are played: in this process, in several, or on a Ray cluster. The policy is the same.
         workers: Processes, or episodes under way at once on the cluster; left out, one per core.
         address: Of the Ray cluster, host:port, or auto; left out, Ray is started on this machine.
     """
     from rl_lr.progress import training_progress
-    from rl_lr.resume import load
+    from rl_lr.resume import is_unrolled, load
     from rl_lr.training import train
 
     if (out is None) == (resume is None):
         raise ValueError("Give either --out, the folder of a new training, or --resume, that of an old one.")
     folder = out or resume
     assert folder is not None
+    untouched = agent == "ppo" and granularity == "network" and settings == _DEFAULT
+    if (agent, granularity) == ("unroll", "coordinate") or (resume and untouched and is_unrolled(resume)):
+        elsewhere = (settings, from_, engine, workers, address) != (_DEFAULT, None, "local", None, None)
+        _train_unrolled(folder, task, unroll, resume is not None, elsewhere)
+        return
+    if agent == "unroll" or granularity == "coordinate":
+        raise ValueError(
+            f"--agent {agent} with --granularity {granularity} does not fit: unrolled runs learn the step of every "
+            f"coordinate (--agent unroll --granularity coordinate), PPO and DQN the rate of a network."
+        )
+    if unroll != _UNROLLED:
+        raise ValueError(f"--unroll are settings of unrolled runs: give --agent unroll, not {agent}.")
     if agent != _DEFAULT.agent:
         settings = replace(settings, agent=agent)
     config = None if resume and settings == _DEFAULT else settings
@@ -61,7 +80,33 @@ def train_command(
     console, interrupted = Console(), _interrupts()
     with training_progress(console, iterations=total) as progress:
         train(folder, tasks, config, progress, lambda: bool(interrupted), resume is not None, where, from_)
-    done = load(folder)[0].iterations
+    _tell(console, folder, load(folder)[0].iterations, total)
+
+
+def _train_unrolled(
+    folder: Path, task: list[str] | str | None, unroll: UnrollConfig, resume: bool, elsewhere: bool
+) -> None:
+    """Train a policy that sets a step for every coordinate."""
+    from rl_lr.coordinate.training import train
+    from rl_lr.progress import of_unrolls, training_progress
+    from rl_lr.resume import load_unrolled
+
+    if elsewhere:
+        raise ValueError(
+            "Unrolled runs are stepped together in this process, from a network of their own: set --unroll instead "
+            "of --settings, and leave --from, --engine, --workers and --address out."
+        )
+    config = None if resume and unroll == _UNROLLED else unroll
+    total = (config or load_unrolled(folder)[0].config).total_iterations
+    tasks = [task] if isinstance(task, str) else task
+    console, interrupted = Console(), _interrupts()
+    with training_progress(console, iterations=total, show=of_unrolls) as progress:
+        train(folder, tasks, config, progress, lambda: bool(interrupted), resume)
+    _tell(console, folder, load_unrolled(folder)[0].iterations, total)
+
+
+def _tell(console: Console, folder: Path, done: int, total: int) -> None:
+    """Where the policy is, and how to go on with a training that was stopped."""
     if done < total:
         console.print(
             f"Stopped after {done} of {total} iterations; to go on: rl-lr train --resume {folder}",
@@ -160,6 +205,25 @@ def board_command(folder: Path, port: int = 6006) -> None:
     serve(folder, port, Console())
 
 
+def learned_optimizer_command(
+    out: Path = Path("learned-optimizer-out"),
+    page: Path | None = None,
+    mnist: Path | None = None,
+    small: bool = False,
+) -> None:
+    """Compare learned steps for every coordinate with tuned optimizers, on the problems of Andrychowicz et al.
+
+    Args:
+        out: Folder for results and figure.
+        page: Page whose marked section is written anew; left out, results.md in out.
+        mnist: Folder with the files of MNIST, to be compared on beside the bundled digits.
+        small: A few runs only, to see that everything works.
+    """
+    from rl_lr.coordinate.measure import run_learned_optimizer
+
+    run_learned_optimizer(out, page, mnist, small, Console())
+
+
 def convert_command(*, model: Path, out: Path, trust: bool = False) -> None:
     """Export a PPO model of stable-baselines3, a zip file, as a policy folder.
 
@@ -200,7 +264,7 @@ def main() -> None:
         "board": board_command,
         "bench": bench_command,
         "convert": convert_command,
-        "siblings": {"few-shot": few_shot_command},
+        "siblings": {"learned-optimizer": learned_optimizer_command, "few-shot": few_shot_command},
     }
     try:
         auto_cli(commands, allow_abbrev=True)  # --from for --from_; positional is what has no default

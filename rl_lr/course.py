@@ -21,7 +21,7 @@ from rl_lr.workers import Workers
 class Beginning:
     """What a training begins with, or goes on with."""
 
-    progress: Progress
+    progress: Progress[TrainConfig]
     """Settings, tasks, and the iterations that are done."""
     state: dict[str, Any] | None
     """Of the agent, if it is taken up again."""
@@ -43,7 +43,7 @@ class Course:
 
     def __init__(self, out: Path, begun: Beginning, plan: Plan, workers: Workers) -> None:
         self._out, self._begun, self._workers = out, begun, workers
-        self._config: TrainConfig = begun.progress.config
+        self._config = begun.progress.config
         self._agent = build(self._config, out, begun.progress.iterations, begun.first)
         if begun.state is not None:
             self._agent.load_state_dict(begun.state)

@@ -26,7 +26,7 @@ _REFUSED: dict[type[Optimizer], str] = {
     torch.optim.Adafactor: "it bounds lr by one over the root of the number of steps",
 }
 
-_SELF_TUNING = ("prodigy", "dadapt", "schedulefree", "dog", "mechanic")
+_SELF_TUNING = ("prodigy", "dadapt", "schedulefree", "dog", "mechanic", "learnedoptimizer")
 """What the names of optimizers have in them that choose their own step sizes."""
 
 

@@ -11,7 +11,8 @@ from rl_lr.card import model_card
 from rl_lr.config import TrainConfig
 from rl_lr.course import Beginning, Course, checkpoint
 from rl_lr.episodes import Plan
-from rl_lr.policy import Policy, write_atomically
+from rl_lr.policy import Policy
+from rl_lr.policy_files import write_atomically
 from rl_lr.provenance import command, commit, versions
 from rl_lr.resume import Progress, check_same, load
 from rl_lr.starting import starting_point
@@ -120,7 +121,7 @@ def _check_tasks(tasks: "Sequence[str | Task | Fit | Family] | None") -> None:
         check_deterministic(resolve(task))
 
 
-def _origin(begun: Progress) -> dict[str, Any]:
+def _origin(begun: Progress[TrainConfig]) -> dict[str, Any]:
     """What is known of a policy before its training begins."""
     return {
         "agent": f"{begun.config.agent.upper()} (stable-baselines3)",

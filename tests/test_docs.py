@@ -14,6 +14,7 @@ from fits import QUIET
 
 import rl_lr
 import rl_lr.callbacks
+import rl_lr.coordinate
 import rl_lr.envs
 import rl_lr.tasks
 import rl_lr.workers
@@ -59,7 +60,7 @@ def test_search_finds_what_stands_on_the_pages(site: Path) -> None:
 
 def test_every_public_name_is_in_the_reference(site: Path) -> None:
     reference = "".join(page.read_text(encoding="utf-8") for page in (site / "api").glob("*.html"))
-    packages = (rl_lr, rl_lr.callbacks, rl_lr.envs, rl_lr.tasks, rl_lr.workers)
+    packages = (rl_lr, rl_lr.callbacks, rl_lr.coordinate, rl_lr.envs, rl_lr.tasks, rl_lr.workers)
     documented = {one.rpartition(".")[2] for one in re.findall(r'id="(rl_lr\.[\w.]+)"', reference)}
     for package in packages:
         assert set(package.__all__) - documented == set(), package.__name__

@@ -75,7 +75,8 @@ def test_wheel_holds_data_and_licence(wheel: zipfile.ZipFile) -> None:
     names = wheel.namelist()
     policies = {name.as_posix() for name in repository_files() if name.parts[:2] == ("rl_lr", "policies")}
     files = ("model.safetensors", "config.json", "README.md")
-    shipped = {f"rl_lr/policies/{policy}/{name}" for policy in ("default", "dqn") for name in files}
+    folders = ("default", "dqn", "coordinate/quadratics", "coordinate/sigmoid-mlp")
+    shipped = {f"rl_lr/policies/{policy}/{name}" for policy in folders for name in files}
     assert shipped <= policies
     assert policies | {"rl_lr/py.typed"} <= set(names)
     assert any(re.fullmatch(r"rl_lr-[^/]+\.dist-info/licenses/LICENSE", name) for name in names)
