@@ -239,7 +239,7 @@ class LayerSpace:
     def state(self, taken: Taken) -> Hashable:
         """MetaQNN's state: depth, last layer, pixels left, and dense layers in a row."""
         before = [self.layers[one] for one in taken if one < len(self.layers)]
-        return len(before), before[-1:], self._side(before), _dense_at_the_end(before)
+        return len(before), tuple(before[-1:]), self._side(before), _dense_at_the_end(before)
 
     def design(self, taken: Taken) -> Architecture:
         """The layers before the end."""

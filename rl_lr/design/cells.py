@@ -154,10 +154,37 @@ class Cell:
         return values[-1], kept
 
 
+@dataclass(frozen=True)
+class Lstm:
+    """The long short-term memory (Hochreiter & Schmidhuber, 1997) with the maps of a cell of four leaves.
+
+    .. code-block:: text
+
+        c = σ(forget) ⊙ c + σ(enter) ⊙ tanh(candidate);   h = σ(leave) ⊙ tanh(c)
+
+    At the same width it has exactly as many parameters as a :class:`Cell` of four leaves.
+    """
+
+    leaves = 4
+
+    def __str__(self) -> str:
+        """``lstm``."""
+        return "lstm"
+
+    def step(self, inward: Tensor, recurrent: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`Cell.step`."""
+        enter, forget, candidate, leave = (inward + recurrent).chunk(4, dim=-1)
+        memory = forget.sigmoid() * memory + enter.sigmoid() * candidate.tanh()
+        return leave.sigmoid() * memory.tanh(), memory
+
+
+Recurrence = Cell | Lstm
+
+
 class CellNet(nn.Module):
     """A cell over embedded tokens, unrolled: ``[..., length]`` → logits ``[..., length, vocabulary]``."""
 
-    def __init__(self, cell: Cell, vocabulary: int, width: int) -> None:
+    def __init__(self, cell: Recurrence, vocabulary: int, width: int) -> None:
         super().__init__()
         self.cell, self.width = cell, width
         self.embed = embedding(vocabulary, cell.leaves * width)  # W x + b of every leaf, for one-hot x

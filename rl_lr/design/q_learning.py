@@ -1,0 +1,87 @@
+"""Tabular Q-learning with experience replay, as MetaQNN designs networks (Baker et al., 1611.02167)."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rl_lr.design.space import Design, Space, Taken, walk
+
+
+@dataclass(frozen=True)
+class QConfig:
+    """Constants of the agent; the paper's, unless said otherwise."""
+
+    step: float = 0.1
+    """α: how far a value moves towards its target. The paper has 0.01 for 2700 children; a search of a hundred
+    has no time for it."""
+    replayed: int = 100
+    """Designs that are drawn from memory and learned from after each child."""
+    initial: float = 0.5
+    """Value of what was never tried."""
+    exploring: float = 0.5
+    """Share of the search that is all random (the paper: 1500 of 2700 children)."""
+    least: float = 0.1
+    """ε at the end."""
+
+
+class QLearning:
+    """A table of values Q(s, a), one for every action in every state of a space.
+
+    .. code-block:: text
+
+        Q(s, a) ← (1 - α) Q(s, a) + α (R / T + max_a' Q(s', a'))
+
+    R is the reward of the finished design, shared out evenly over its T actions (the paper's reward shaping);
+    after the last one there is no s'. With probability ε an action is random; ε is 1 for the first part of a
+    search, then falls by tenths.
+    """
+
+    def __init__(self, space: Space[Design], seed: int, config: QConfig | None = None) -> None:
+        self._space, self._rng, self._config = space, np.random.default_rng(seed), config or QConfig()
+        self.values: defaultdict[tuple[Hashable, int], float] = defaultdict(lambda: self._config.initial)
+        self._memory: list[tuple[Taken, float]] = []
+
+    def epsilon(self, done: float) -> float:
+        """ε after a share of the search, 1 to ``least`` in steps of a tenth."""
+        exploring, least = self._config.exploring, self._config.least
+        if done < exploring:
+            return 1.0
+        steps = round(10 * (1.0 - least))
+        level = min(steps, 1 + int((done - exploring) / (1.0 - exploring) * steps))
+        return round(1.0 - level * (1.0 - least) / steps, 9)
+
+    def ask(self, count: int, done: float) -> list[Taken]:
+        """Walks that follow the highest values, or chance."""
+        epsilon = self.epsilon(done)
+
+        def choose(taken: Taken, allowed: list[int]) -> int:
+            if self._rng.random() < epsilon:
+                return allowed[int(self._rng.integers(len(allowed)))]
+            state = self._space.state(taken)
+            values = np.array([self._value(state, one) for one in allowed])
+            best = np.flatnonzero(values == values.max())
+            return allowed[int(self._rng.choice(best))]
+
+        return [walk(self._space, choose) for _ in range(count)]
+
+    def tell(self, taken: Sequence[Taken], rewards: Sequence[float]) -> None:
+        """Remember each design, and learn from some that are remembered."""
+        for one in zip(taken, rewards, strict=True):
+            self._memory.append(one)
+            self._learn(*one)
+            for index in self._rng.integers(len(self._memory), size=self._config.replayed):
+                self._learn(*self._memory[index])
+
+    def _learn(self, taken: Taken, reward: float) -> None:
+        """Backwards, so that one pass carries the reward from the last action to the first."""
+        following = 0.0
+        for index in reversed(range(len(taken))):
+            state = self._space.state(taken[:index])
+            key, target = (state, taken[index]), reward / len(taken) + following
+            self.values[key] = self.values[key] + self._config.step * (target - self.values[key])
+            following = max(self._value(state, one) for one in self._space.legal(taken[:index]))
+
+    def _value(self, state: Hashable, action: int) -> float:
+        return self.values.get((state, action), self._config.initial)
