@@ -1,4 +1,4 @@
-"""The command line: ``rl-lr train``, ``compare``, ``demo``, ``board``, ``bench`` and ``convert``."""
+"""The command line: ``rl-lr train``, ``compare``, ``demo``, ``board``, ``bench``, ``convert``, ``design`` and ``siblings``."""
 
 import signal
 import sys
@@ -185,6 +185,48 @@ def bench_command(out: Path = Path("bench.json"), repetitions: int = 20, soak: b
     run_bench(out, repetitions, soak)
 
 
+def design_command(
+    out: Path | None = None,
+    space: Literal["layers", "cells"] = "layers",
+    agent: Literal["q-learning", "reinforce", "random"] = "q-learning",
+    children: int = 80,
+    seed: int = 0,
+    steps: int = 120,
+    runs: int = 3,
+    resume: Path | None = None,
+) -> None:
+    """Let an agent design networks, each judged after a short training under the default policy.
+
+    Args:
+        out: Folder for the judged designs, TensorBoard curves, the result and a drawing of the best.
+        space: What is designed: layers of a network for images, or recurrent cells for text.
+        agent: What searches.
+        children: Different designs to judge.
+        seed: Of the agent.
+        steps: Optimizer steps of a child's training.
+        runs: Seeds that each child is trained from.
+        resume: Folder of a search that was interrupted, instead of out; its settings stay.
+    """
+    from rl_lr.design.command import SearchConfig, run_design
+
+    run_design(out, resume, SearchConfig(space, agent, children, seed, steps, runs))
+
+
+def siblings_design_command(
+    out: Path = Path("siblings-out/design"), page: Path | None = None, quick: bool = False
+) -> None:
+    """Measure how far networks that design networks are reproduced: agents against chance, by hand, LSTM.
+
+    Args:
+        out: Folder for every judged design and the results; what is there already is not made again.
+        page: Where to write the page of results; left out, design.md in out.
+        quick: Whether to measure next to nothing, only to see that it works.
+    """
+    from rl_lr.design.measure import run_measure
+
+    run_measure(out, page, quick)
+
+
 def main() -> None:
     """Run the command line."""
     dedicate_process()
@@ -196,6 +238,8 @@ def main() -> None:
         "board": board_command,
         "bench": bench_command,
         "convert": convert_command,
+        "design": design_command,
+        "siblings": {"design": siblings_design_command},
     }
     try:
         auto_cli(commands, allow_abbrev=True)  # --from for --from_; positional is what has no default

@@ -192,13 +192,13 @@ class LayerSpace:
     """(channels, side) of the images."""
     channels: tuple[int, ...] = (4, 8, 16)
     """Feature maps that a convolution may have."""
-    sizes: tuple[int, ...] = (1, 3, 5)
+    sizes: tuple[int, ...] = (3, 5)
     """Sides of its window, in pixels."""
     pools: tuple[int, ...] = (2, 3)
     """Sides of a pooling window, in pixels."""
-    widths: tuple[int, ...] = (16, 32, 64)
+    widths: tuple[int, ...] = (16, 32)
     """Units of a dense layer."""
-    depth: int = 6
+    depth: int = 5
     """Layers at most."""
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ takes in the memory, and the new memory is what one node held before its activat
 import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -160,21 +161,38 @@ class Lstm:
 
     .. code-block:: text
 
-        c = σ(forget) ⊙ c + σ(enter) ⊙ tanh(candidate);   h = σ(leave) ⊙ tanh(c)
+        c = σ(forget + f) ⊙ c + σ(enter) ⊙ tanh(candidate);   h = σ(leave) ⊙ tanh(c)
 
     At the same width it has exactly as many parameters as a :class:`Cell` of four leaves.
     """
 
-    leaves = 4
+    forget: int = 0
+    """f, added to what opens the forget gate; 1 is often better (Jozefowicz et al., 2015)."""
+    leaves: ClassVar[int] = 4
+    """Maps of the input, as of a cell."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Lstm":
+        """Read the string form.
+
+        Raises:
+            ValueError: if it is none.
+        """
+        found = re.fullmatch(r"lstm(?:\+(\d+))?", text)
+        if found is None:
+            raise ValueError(
+                f"{text!r} is no LSTM: write lstm, or lstm+1 for a forget gate that begins open."
+            )
+        return cls(int(found[1] or 0))
 
     def __str__(self) -> str:
-        """``lstm``."""
-        return "lstm"
+        """``lstm`` or, with f = 1, ``lstm+1``."""
+        return f"lstm+{self.forget}" if self.forget else "lstm"
 
     def step(self, inward: Tensor, recurrent: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """As :meth:`Cell.step`."""
         enter, forget, candidate, leave = (inward + recurrent).chunk(4, dim=-1)
-        memory = forget.sigmoid() * memory + enter.sigmoid() * candidate.tanh()
+        memory = (forget + self.forget).sigmoid() * memory + enter.sigmoid() * candidate.tanh()
         return leave.sigmoid() * memory.tanh(), memory
 
 

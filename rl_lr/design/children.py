@@ -19,8 +19,8 @@ from rl_lr.rollout import Draw, Rollout
 class Training:
     """How a child is trained."""
 
-    steps: int = 200
-    """Optimizer steps; from 200 on the engine traces them, which pays."""
+    steps: int = 120
+    """Optimizer steps."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of its runs, which are stepped as one stack: initial weights and mini-batches."""
     policy: str = "default"

@@ -182,7 +182,7 @@ class Source:
 
     def parse(self, text: str) -> Recurrence:
         """A cell, or ``lstm``."""
-        return Lstm() if text == "lstm" else Cell.parse(text)
+        return Lstm.parse(text) if text.startswith("lstm") else Cell.parse(text)
 
 
 def _checksum(*rows: Tensor) -> str:

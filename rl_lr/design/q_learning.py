@@ -13,14 +13,14 @@ from rl_lr.design.space import Design, Space, Taken, walk
 class QConfig:
     """Constants of the agent; the paper's, unless said otherwise."""
 
-    step: float = 0.1
+    step: float = 0.2
     """α: how far a value moves towards its target. The paper has 0.01 for 2700 children; a search of a hundred
     has no time for it."""
     replayed: int = 100
     """Designs that are drawn from memory and learned from after each child."""
     initial: float = 0.5
     """Value of what was never tried."""
-    exploring: float = 0.5
+    exploring: float = 0.25
     """Share of the search that is all random (the paper: 1500 of 2700 children)."""
     least: float = 0.1
     """ε at the end."""
@@ -42,6 +42,7 @@ class QLearning:
         self._space, self._rng, self._config = space, np.random.default_rng(seed), config or QConfig()
         self.values: defaultdict[tuple[Hashable, int], float] = defaultdict(lambda: self._config.initial)
         self._memory: list[tuple[Taken, float]] = []
+        self._seen: dict[Taken, tuple[Hashable, list[int]]] = {}
 
     def epsilon(self, done: float) -> float:
         """ε after a share of the search, 1 to ``least`` in steps of a tenth."""
@@ -59,7 +60,7 @@ class QLearning:
         def choose(taken: Taken, allowed: list[int]) -> int:
             if self._rng.random() < epsilon:
                 return allowed[int(self._rng.integers(len(allowed)))]
-            state = self._space.state(taken)
+            state, _ = self._situation(taken)
             values = np.array([self._value(state, one) for one in allowed])
             best = np.flatnonzero(values == values.max())
             return allowed[int(self._rng.choice(best))]
@@ -78,10 +79,16 @@ class QLearning:
         """Backwards, so that one pass carries the reward from the last action to the first."""
         following = 0.0
         for index in reversed(range(len(taken))):
-            state = self._space.state(taken[:index])
+            state, allowed = self._situation(taken[:index])
             key, target = (state, taken[index]), reward / len(taken) + following
             self.values[key] = self.values[key] + self._config.step * (target - self.values[key])
-            following = max(self._value(state, one) for one in self._space.legal(taken[:index]))
+            following = max(self._value(state, one) for one in allowed)
+
+    def _situation(self, taken: Taken) -> tuple[Hashable, list[int]]:
+        """State and legal actions, worked out once."""
+        if taken not in self._seen:
+            self._seen[taken] = self._space.state(taken), self._space.legal(taken)
+        return self._seen[taken]
 
     def _value(self, state: Hashable, action: int) -> float:
         return self.values.get((state, action), self._config.initial)

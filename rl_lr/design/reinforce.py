@@ -23,8 +23,8 @@ class ReinforceConfig:
     """Largest change of a design's probability in a batch that is still rewarded, as a ratio to 1."""
     baseline: float = 0.8
     """Decay of the mean reward that rewards are compared with."""
-    entropy: float = 0.01
-    """Weight of the entropy bonus, in rewards per nat."""
+    entropy: float = 0.1
+    """Weight of the entropy bonus, per nat, beside rewards in units of their spread."""
 
 
 class Reinforce:
