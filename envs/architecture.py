@@ -75,7 +75,7 @@ class ArchitectureEnv(gym.Env[Observation, np.int64]):
         mask[self.space.legal(self._taken)] = 1
         return mask
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """The network so far, in words."""
         return " ".join(self.space.words[one] for one in self._taken) if self.render_mode == "ansi" else None
 

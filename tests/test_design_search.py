@@ -15,12 +15,13 @@ from rl_lr.design.agent import Agent, RandomSearch
 from rl_lr.design.architecture import Architecture, LayerSpace
 from rl_lr.design.cells import CellSpace, Lstm
 from rl_lr.design.children import Child, Judge, Training
-from rl_lr.design.problems import Classifier, Digits, Source
+from rl_lr.design.problems import Classifier, Digits, Part, Source
 from rl_lr.design.q_learning import QConfig, QLearning
 from rl_lr.design.reinforce import Reinforce
 from rl_lr.design.search import Found, search
 from rl_lr.design.space import Taken, uniformly, walk
 
+PARTS: tuple[Part, ...] = ("selection", "test")
 AGENTS: list[Callable[..., Agent]] = [RandomSearch, QLearning, Reinforce]
 
 # --- problems and children -------------------------------------------------------------------
@@ -28,7 +29,7 @@ AGENTS: list[Callable[..., Agent]] = [RandomSearch, QLearning, Reinforce]
 
 def test_a_digit_lies_somewhere_in_its_field_and_no_row_has_two_uses() -> None:
     problem = Digits(LayerSpace((1, 12)), noise=0.0, rows=900, copies=3)
-    one, other = (problem.task(Architecture(()), part) for part in ("selection", "test"))  # type: ignore[arg-type]
+    one, other = (problem.task(Architecture(()), part) for part in PARTS)
     assert one.data()[0].shape == (900, 1, 12, 12)
     assert one.held_out[0].shape == (3 * 299, 1, 12, 12)
     assert other.held_out[0].shape == (3 * 598, 1, 12, 12)

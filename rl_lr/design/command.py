@@ -1,6 +1,7 @@
 """``rl-lr design``: one search with progress, TensorBoard, and a folder from which it goes on."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -60,7 +61,11 @@ def problem_of(space: SpaceName) -> Problem[Any]:
 
 def agent_of(name: AgentName, space: Space[Design], seed: int) -> Agent:
     """A fresh agent."""
-    makers = {"q-learning": QLearning, "reinforce": Reinforce, "random": RandomSearch}
+    makers: dict[AgentName, Callable[[Space[Design], int], Agent]] = {
+        "q-learning": QLearning,
+        "reinforce": Reinforce,
+        "random": RandomSearch,
+    }
     return makers[name](space, seed)
 
 

@@ -93,15 +93,12 @@ def _measure(name: str, plan: Plan, out: Path, console: Console) -> dict[str, An
             for agent in AGENTS:
                 made = agent_of(agent, plan.problem.space, seed)
                 agents[agent].append(search(judge, made, plan.children, lambda _: step()))
-    seeds = tuple(range(100, 100 + plan.fresh))
+    short, again = plan.training.steps, partial(_judge, plan, out, name)
     judges = {
-        key: _judge(plan, out / f"{name}-{key}.jsonl", steps, seeds, part)
-        for key, steps, part in (
-            ("again", plan.training.steps, "selection"),
-            ("again-long", plan.long, "selection"),
-            ("test", plan.training.steps, "test"),
-            ("test-long", plan.long, "test"),
-        )
+        "again": again("again", short, "selection"),
+        "again-long": again("again-long", plan.long, "selection"),
+        "test": again("test", short, "test"),
+        "test-long": again("test-long", plan.long, "test"),
     }
     fives = {child.design for founds in agents.values() for found in founds for child in found.best(5)}
     with _bar(console, f"{name}: best fives on test rows", len(fives)) as step:
@@ -131,9 +128,10 @@ def _measure(name: str, plan: Plan, out: Path, console: Console) -> dict[str, An
     }
 
 
-def _judge(plan: Plan, path: Path, steps: int, seeds: tuple[int, ...], part: Part) -> Judge[Any]:
+def _judge(plan: Plan, out: Path, name: str, key: str, steps: int, part: Part) -> Judge[Any]:
     """On seeds that no search used."""
-    return Judge(plan.problem, replace(plan.training, steps=steps, seeds=seeds), path, part)
+    training = replace(plan.training, steps=steps, seeds=tuple(range(100, 100 + plan.fresh)))
+    return Judge(plan.problem, training, out / f"{name}-{key}.jsonl", part)
 
 
 def _choose(plan: Plan, judge: Judge[Any], founds: Sequence[Found], judges: dict[str, Judge[Any]]) -> str:

@@ -13,7 +13,7 @@ from rl_lr.design.space import Design, Space, Taken, walk
 class QConfig:
     """Constants of the agent; the paper's, unless said otherwise."""
 
-    step: float = 0.2
+    step: float = 0.1
     """α: how far a value moves towards its target. The paper has 0.01 for 2700 children; a search of a hundred
     has no time for it."""
     replayed: int = 100

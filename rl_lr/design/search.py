@@ -7,10 +7,11 @@ from itertools import accumulate
 from rl_lr.design.agent import Agent
 from rl_lr.design.children import Child, Judge
 from rl_lr.design.problems import D
+from rl_lr.design.space import Taken
 
 BATCH = 5
 """Designs that an agent is asked for at a time."""
-_IDLE = 40  # batches without a new design after which an agent has settled
+_IDLE = 100  # batches without a new design after which an agent has settled
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Found:
     """What a search has found so far."""
 
     children: tuple[Child, ...]
-    """Designs in the order in which they were first asked for, no two the same."""
+    """Designs in the order in which they were judged, no two the same."""
 
     def best(self, count: int = 1) -> list[Child]:
         """The children with the highest rewards, best first."""
@@ -37,15 +38,15 @@ def search(
 ) -> Found:
     """Let an agent design until that many different children are judged.
 
-    A design that is asked for again costs nothing and counts once, but the agent is told of it again. The
-    search ends early once an agent asks for nothing new in 40 batches.
+    A design that was judged before is passed over: what an agent asks for again costs nothing, and teaches
+    nothing. The search ends early once an agent asks for nothing new a hundred times.
 
     Args:
         judge: trains and judges designs; over a file of earlier results it only looks them up, so an
             interrupted search goes on by being made again, to the same end.
         agent: which searches.
         children: how many.
-        report: is called after every new child.
+        report: is called after every child.
 
     Raises:
         ValueError: for less than one child.
@@ -53,18 +54,19 @@ def search(
     if children < 1:
         raise ValueError(f"A search judges at least one child, got {children}: give --children 1 or more.")
     found: dict[str, Child] = {}
+    untold: list[tuple[Taken, float]] = []
     idle, space = 0, judge.problem.space
     while len(found) < children and idle < _IDLE:
-        taken = agent.ask(BATCH, len(found) / children)
-        before, judged = len(found), []
-        for one in taken:
-            child = judge(space.design(one))
-            judged.append(child)
-            if child.design not in found:
-                found[child.design] = child
-                report(Found(tuple(found.values())))
-            if len(found) == children:
-                break
-        agent.tell(taken[: len(judged)], [child.reward for child in judged])
-        idle = 0 if len(found) > before else idle + 1
+        idle += 1
+        for taken in agent.ask(BATCH, len(found) / children):
+            design = space.design(taken)
+            if str(design) in found or len(found) == children:
+                continue
+            child = found[str(design)] = judge(design)
+            untold.append((taken, child.reward))
+            report(Found(tuple(found.values())))
+            idle = 0
+        if len(untold) >= BATCH:
+            agent.tell(*zip(*untold, strict=True))
+            untold.clear()
     return Found(tuple(found.values()))
