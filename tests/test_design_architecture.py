@@ -99,7 +99,7 @@ def test_an_illegal_action_is_explained() -> None:
     pool = SPACE.words.index("pool(2)")
     assert refuse(SPACE, (), pool) == ""
     assert refuse(SPACE, (pool,), pool).startswith(
-        "pool(2) cannot come after pool(2): take one of conv(4,1), "
+        "pool(2) cannot come after pool(2): take one of conv(4,3), "
     )
 
 

@@ -175,14 +175,18 @@ def test_q_learning_explores_as_its_schedule_says() -> None:
     assert levels[-1] == 0.1
 
 
-def test_q_values_of_a_repeated_design_sum_up_to_its_reward() -> None:
-    """With α = 1 one pass backwards is exact: R/3 is left before the end, 2R/3 before that, R at the start."""
+def test_one_pass_backwards_carries_a_reward_to_the_first_action() -> None:
     space = LayerSpace(inputs=(1, 8), channels=(2,), sizes=(3,), pools=(2,), widths=(4,), depth=3)
-    agent = QLearning(space, 0, QConfig(step=1.0, replayed=3, initial=0.0))
+    agent = QLearning(space, 0, QConfig(step=1.0, replayed=0, initial=0.5))
     taken = space.actions(Architecture.parse("conv(2,3) pool(2)"))
     agent.tell([taken], [0.9])
     values = [agent.values[(space.state(taken[:index]), taken[index])] for index in range(3)]
-    assert values == pytest.approx([0.9, 0.6, 0.3])
+    assert values == pytest.approx([0.9, 0.9, 0.9])
+    agent.tell(
+        [taken[:-2] + taken[-1:]], [0.2]
+    )  # worse without pooling: the best that may follow still counts
+    assert agent.values[(space.state(taken[:1]), taken[-1])] == pytest.approx(0.2)
+    assert agent.values[(space.state(()), taken[0])] == pytest.approx(0.9)
 
 
 def test_reinforce_begins_as_chance_does() -> None:

@@ -237,9 +237,14 @@ class LayerSpace:
         return [index for index, layer in enumerate(self.layers) if _may_follow(layer, before, side)] + [end]
 
     def state(self, taken: Taken) -> Hashable:
-        """MetaQNN's state: depth, last layer, pixels left, and dense layers in a row."""
+        """Depth, kind of the last layer, pixels left, and dense layers in a row.
+
+        MetaQNN's state also tells the sizes of the last layer; with a hundred children a table learns too
+        little about each of so many states.
+        """
         before = [self.layers[one] for one in taken if one < len(self.layers)]
-        return len(before), tuple(before[-1:]), self._side(before), _dense_at_the_end(before)
+        kind = type(before[-1]).__name__ if before else ""
+        return len(before), kind, self._side(before), _dense_at_the_end(before)
 
     def design(self, taken: Taken) -> Architecture:
         """The layers before the end."""

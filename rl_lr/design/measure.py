@@ -46,7 +46,7 @@ class Plan:
     """Seeds that the final figures are means over, none used in a search."""
     long: int
     """Steps of a longer training, for the best design and its rivals."""
-    finalists: int = 8
+    finalists: int = 6
     """Best designs of all searches that are judged once more, on the rows of the searches, to choose one."""
     limited: bool = False
     """Whether finalists have at most the parameters of the first rival."""
@@ -54,8 +54,8 @@ class Plan:
 
 def plans(quick: bool) -> dict[str, Plan]:
     """Of layers and of cells."""
-    layers = Plan(Digits(), Training(), (HAND_MADE,), 80, 8, fresh=10, long=600, limited=True)
-    cells = Plan(Source(), Training(seeds=(0, 1)), LSTMS, 40, 5, fresh=8, long=1000)
+    layers = Plan(Digits(), Training(), (HAND_MADE,), 80, 5, fresh=5, long=400, limited=True)
+    cells = Plan(Source(), Training(seeds=(0, 1)), LSTMS, 40, 5, fresh=5, long=800)
     if not quick:
         return {"layers": layers, "cells": cells}
     brief, sizes = (

@@ -154,9 +154,9 @@ class Source:
 
     space: CellSpace = CellSpace()  # noqa: RUF009 - frozen
     """Cells."""
-    width: int = 24
+    width: int = 20
     """Numbers in the state of a cell."""
-    length: int = 24
+    length: int = 16
     """Characters in a row."""
 
     @property

@@ -13,13 +13,12 @@ from rl_lr.design.space import Design, Space, Taken, walk
 class QConfig:
     """Constants of the agent; the paper's, unless said otherwise."""
 
-    step: float = 0.1
-    """α: how far a value moves towards its target. The paper has 0.01 for 2700 children; a search of a hundred
-    has no time for it."""
+    step: float = 0.05
+    """α: how far a value moves towards its target. The paper has 0.01 for 2700 children."""
     replayed: int = 100
     """Designs that are drawn from memory and learned from after each child."""
-    initial: float = 0.5
-    """Value of what was never tried."""
+    initial: float = 0.25
+    """Value of what was never tried; much above usual rewards, what is best is never repeated."""
     exploring: float = 0.25
     """Share of the search that is all random (the paper: 1500 of 2700 children)."""
     least: float = 0.1
@@ -31,11 +30,14 @@ class QLearning:
 
     .. code-block:: text
 
-        Q(s, a) ← (1 - α) Q(s, a) + α (R / T + max_a' Q(s', a'))
+        Q(s, a) ← (1 - α) Q(s, a) + α (r + max_a' Q(s', a'))
 
-    R is the reward of the finished design, shared out evenly over its T actions (the paper's reward shaping);
-    after the last one there is no s'. With probability ε an action is random; ε is 1 for the first part of a
-    search, then falls by tenths.
+    r is the reward of the finished design, and 0 before the last action, after which there is no s'. With
+    probability ε an action is random; ε is 1 for the first part of a search, then falls by tenths.
+
+    The paper shares the reward out over the actions, since one step of learning carries it back by one action
+    only. Here a design is learned backwards, from its last action to its first, which carries it all the way; and
+    shares of a reward depend on how deep a network is, which a state should not have to tell.
     """
 
     def __init__(self, space: Space[Design], seed: int, config: QConfig | None = None) -> None:
@@ -77,12 +79,12 @@ class QLearning:
 
     def _learn(self, taken: Taken, reward: float) -> None:
         """Backwards, so that one pass carries the reward from the last action to the first."""
-        following = 0.0
+        target = reward
         for index in reversed(range(len(taken))):
             state, allowed = self._situation(taken[:index])
-            key, target = (state, taken[index]), reward / len(taken) + following
-            self.values[key] = self.values[key] + self._config.step * (target - self.values[key])
-            following = max(self._value(state, one) for one in allowed)
+            key = (state, taken[index])
+            self.values[key] += self._config.step * (target - self.values[key])
+            target = max(self._value(state, one) for one in allowed)
 
     def _situation(self, taken: Taken) -> tuple[Hashable, list[int]]:
         """State and legal actions, worked out once."""

@@ -23,7 +23,7 @@ class ReinforceConfig:
     """Largest change of a design's probability in a batch that is still rewarded, as a ratio to 1."""
     baseline: float = 0.8
     """Decay of the mean reward that rewards are compared with."""
-    entropy: float = 0.1
+    entropy: float = 0.03
     """Weight of the entropy bonus, per nat, beside rewards in units of their spread."""
 
 
