@@ -54,7 +54,7 @@ class Plan:
 
 def plans(quick: bool) -> dict[str, Plan]:
     """Of layers and of cells."""
-    layers = Plan(Digits(), Training(), (HAND_MADE,), 80, 5, fresh=5, long=400, limited=True)
+    layers = Plan(Digits(), Training(), (HAND_MADE,), 80, 10, fresh=5, long=400, limited=True)
     cells = Plan(Source(), Training(seeds=(0, 1)), LSTMS, 40, 5, fresh=5, long=800)
     if not quick:
         return {"layers": layers, "cells": cells}
