@@ -15,7 +15,7 @@ _LARGEST = 20_000  # parameters: larger networks make few runs
 
 
 def designed(rng: np.random.Generator) -> TensorTask:
-    """A random network of one to five layers of :class:`LayerSpace` tells patterns apart."""
+    """A random network of one to five layers of :class:`rl_lr.design.LayerSpace` tells patterns apart."""
     side, classes = int(rng.choice((8, 10, 12))), int(rng.integers(3, 11))
     few, many = integer(rng, 3, 8), integer(rng, 6, 20)
     space = LayerSpace(
@@ -47,7 +47,7 @@ def _architecture(rng: np.random.Generator, space: LayerSpace, classes: int) -> 
 
 
 def designed_cell(rng: np.random.Generator) -> TensorTask:
-    """A random recurrent cell of :class:`CellSpace` models text from a random source."""
+    """A random recurrent cell of :class:`rl_lr.design.CellSpace` models text from a random source."""
     space = CellSpace(int(rng.choice((2, 4, 8), p=(0.4, 0.4, 0.2))))
     cell = space.design(walk(space, uniformly(rng)))
     tokens, vocabulary = text(rng)
