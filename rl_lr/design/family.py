@@ -21,6 +21,7 @@ def designed(rng: np.random.Generator) -> TensorTask:
     space = LayerSpace(
         inputs=(1, side),
         channels=(few, many),
+        sizes=(1, 3, 5),
         widths=(integer(rng, 8, 32), integer(rng, 16, 96)),
         depth=int(rng.integers(1, 6)),
     )
