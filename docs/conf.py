@@ -27,6 +27,7 @@ nitpick_ignore_regex = [
         r"(collections|gym|gymnasium|matplotlib|np|numpy|nn|os|pathlib|pytorch_lightning|torch|transformers)\..*",
     ),
     (r"py:.*", r"(.*\.)?(Lightning(Data)?Module|MisconfigurationException|OrderT|ResultT)"),
+    (r"py:.*", r"rl_lr\.design\.(problems\.D|space\.D_co)"),  # type variables
 ]
 
 html_theme = "furo"  # system fonts only

@@ -1,4 +1,4 @@
-"""The command line: ``rl-lr train``, ``compare``, ``demo``, ``board``, ``bench``, ``convert`` and ``siblings``."""
+"""The command line: ``rl-lr train``, ``compare``, ``demo``, ``board``, ``bench``, ``convert``, ``design`` and ``siblings``."""
 
 import signal
 import sys
@@ -205,25 +205,6 @@ def board_command(folder: Path, port: int = 6006) -> None:
     serve(folder, port, Console())
 
 
-def learned_optimizer_command(
-    out: Path = Path("learned-optimizer-out"),
-    page: Path | None = None,
-    mnist: Path | None = None,
-    small: bool = False,
-) -> None:
-    """Compare learned steps for every coordinate with tuned optimizers, on the problems of Andrychowicz et al.
-
-    Args:
-        out: Folder for results and figure.
-        page: Page whose marked section is written anew; left out, results.md in out.
-        mnist: Folder with the files of MNIST, to be compared on beside the bundled digits.
-        small: A few runs only, to see that everything works.
-    """
-    from rl_lr.coordinate.measure import run_learned_optimizer
-
-    run_learned_optimizer(out, page, mnist, small, Console())
-
-
 def convert_command(*, model: Path, out: Path, trust: bool = False) -> None:
     """Export a PPO model of stable-baselines3, a zip file, as a policy folder.
 
@@ -251,9 +232,36 @@ def bench_command(out: Path = Path("bench.json"), repetitions: int = 20, soak: b
     run_bench(out, repetitions, soak)
 
 
+def design_command(
+    out: Path | None = None,
+    space: Literal["layers", "cells"] = "layers",
+    agent: Literal["q-learning", "reinforce", "random"] = "q-learning",
+    children: int = 80,
+    seed: int = 0,
+    steps: int = 120,
+    runs: int = 3,
+    resume: Path | None = None,
+) -> None:
+    """Let an agent design networks, each judged after a short training under the default policy.
+
+    Args:
+        out: Folder for the judged designs, TensorBoard curves, the result and a drawing of the best.
+        space: What is designed: layers of a network for images, or recurrent cells for text.
+        agent: What searches.
+        children: Different designs to judge.
+        seed: Of the agent.
+        steps: Optimizer steps of a child's training.
+        runs: Seeds that each child is trained from.
+        resume: Folder of a search that was interrupted, instead of out; its settings stay.
+    """
+    from rl_lr.design.command import SearchConfig, run_design
+
+    run_design(out, resume, SearchConfig(space, agent, children, seed, steps, runs))
+
+
 def main() -> None:
     """Run the command line."""
-    from rl_lr.few_shot.command import few_shot_command
+    from rl_lr.siblings import SIBLINGS
 
     dedicate_process()
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -264,7 +272,8 @@ def main() -> None:
         "board": board_command,
         "bench": bench_command,
         "convert": convert_command,
-        "siblings": {"learned-optimizer": learned_optimizer_command, "few-shot": few_shot_command},
+        "design": design_command,
+        "siblings": SIBLINGS,
     }
     try:
         auto_cli(commands, allow_abbrev=True)  # --from for --from_; positional is what has no default

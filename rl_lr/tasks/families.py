@@ -22,13 +22,13 @@ from rl_lr.tasks.tensors import Criterion, TensorTask, cross_entropy, next_token
 _FEW = 256  # rows that may be a batch
 
 
-def _log_uniform(rng: Generator, low: float, high: float) -> float:
+def log_uniform(rng: Generator, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(math.log(low), math.log(high))))
 
 
-def _integer(rng: Generator, low: int, high: int) -> int:
+def integer(rng: Generator, low: int, high: int) -> int:
     """Log-uniform over the integers from low to high."""
-    return round(_log_uniform(rng, low, high))
+    return round(log_uniform(rng, low, high))
 
 
 def _seed(rng: Generator) -> int:
@@ -42,7 +42,7 @@ def normal(rng: Generator, *shape: int) -> Tensor:
 
 def _optimizer(rng: Generator, loss_scale: float = 1.0) -> OptimizerSpec:
     """One of the four with drawn constants, centred where a person might start."""
-    decay = _log_uniform(rng, 1e-4, 1e-1) if rng.random() < 0.4 else 0.0
+    decay = log_uniform(rng, 1e-4, 1e-1) if rng.random() < 0.4 else 0.0
     betas = (float(rng.choice((0.8, 0.9, 0.9, 0.95))), float(rng.choice((0.95, 0.99, 0.999, 0.999))))
     momentum = float(rng.choice((0.0, 0.9, 0.9, 0.95)))
     added = 0.1 * decay * loss_scale  # to the gradient, which the scale of the loss multiplies
@@ -71,13 +71,13 @@ def _rescaled(rng: Generator, factory: Callable[[], nn.Module]) -> Callable[[], 
     """Half of the time the network itself, else one with other scales, another initial gain, or a small head."""
     if rng.random() < 0.5:
         return factory
-    log_scale, gain = float(rng.choice((0.0, 0.7))), _log_uniform(rng, 0.5, 2.0)
-    head = _log_uniform(rng, 1e-3, 1.0) if rng.random() < 0.5 else 1.0
+    log_scale, gain = float(rng.choice((0.0, 0.7))), log_uniform(rng, 0.5, 2.0)
+    head = log_uniform(rng, 1e-3, 1.0) if rng.random() < 0.5 else 1.0
     seed = _seed(rng)
     return lambda: networks.Rescaled(factory(), log_scale, gain, head, seed)
 
 
-def _finish(
+def finish(
     rng: Generator,
     name: str,
     factory: Callable[[], nn.Module],
@@ -90,10 +90,10 @@ def _finish(
     Where there are few rows, a batch is for some tasks all of them: nothing is random then.
     """
     count = len(tensors[0])
-    rows = min(_integer(rng, *batch), count)
+    rows = min(integer(rng, *batch), count)
     if count <= _FEW and rng.random() < 0.4:
         rows = count
-    scale = _log_uniform(rng, 0.01, 100.0) if rng.random() < 0.3 else 1.0
+    scale = log_uniform(rng, 0.01, 100.0) if rng.random() < 0.3 else 1.0
     return TensorTask(
         name=name,
         optimizer=_optimizer(rng, scale),
@@ -115,16 +115,16 @@ def _inputs(rng: Generator, rows: int, width: int) -> Tensor:
 
 def _mlp(rng: Generator, inputs: int, outputs: int) -> Callable[[], nn.Module]:
     """None to three hidden layers: without any, the model is linear."""
-    width, depth = _integer(rng, 8, 200), int(rng.integers(0, 4))
+    width, depth = integer(rng, 8, 200), int(rng.integers(0, 4))
     activation = networks.ACTIVATIONS[rng.integers(len(networks.ACTIVATIONS))]
     norm, residual = bool(rng.random() < 0.25), bool(rng.random() < 0.25)
     sizes = (inputs, *([width] * depth), outputs)
     return partial(networks.mlp, sizes, activation, norm, residual)
 
 
-def _classifier(rng: Generator, factory: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+def classifier(rng: Generator, factory: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     """The network itself, or for some one that compares directions: the scale of its last weights is free."""
-    sharpness = _log_uniform(rng, 4.0, 30.0)
+    sharpness = log_uniform(rng, 4.0, 30.0)
     return partial(networks.with_directions, factory, sharpness) if rng.random() < 0.2 else factory
 
 
@@ -137,63 +137,69 @@ def _teacher(rng: Generator, x: Tensor, outputs: int) -> Tensor:
 
 def mlp_classification(rng: Generator) -> TensorTask:
     """An MLP learns the labels of a random teacher, a share of them replaced at random."""
-    rows, width, classes = _integer(rng, 64, 2048), _integer(rng, 4, 64), int(rng.integers(2, 11))
+    rows, width, classes = integer(rng, 64, 2048), integer(rng, 4, 64), int(rng.integers(2, 11))
     x = _inputs(rng, rows, width)
     y = _teacher(rng, x, classes).argmax(dim=-1)
     noise = float(rng.choice((0.0, 0.0, 0.05, 0.2)))
     wrong = torch.from_numpy(rng.random(rows) < noise)
     y = torch.where(wrong, torch.from_numpy(rng.integers(classes, size=rows)), y)
-    factory = _classifier(rng, _mlp(rng, width, classes))
-    return _finish(rng, "mlp-classification", factory, (x, y), cross_entropy)
+    factory = classifier(rng, _mlp(rng, width, classes))
+    return finish(rng, "mlp-classification", factory, (x, y), cross_entropy)
 
 
 def mlp_regression(rng: Generator) -> TensorTask:
     """An MLP learns a random teacher's outputs, clean or with noise."""
-    rows, width, outputs = _integer(rng, 64, 2048), _integer(rng, 4, 64), int(rng.integers(1, 5))
+    rows, width, outputs = integer(rng, 64, 2048), integer(rng, 4, 64), int(rng.integers(1, 5))
     x = _inputs(rng, rows, width)
     noise = float(rng.choice((0.0, 0.0, 0.1, 0.5)))
     y = _teacher(rng, x, outputs) + noise * normal(rng, rows, outputs)
-    return _finish(rng, "mlp-regression", _mlp(rng, width, outputs), (x, y), squared_error)
+    return finish(rng, "mlp-regression", _mlp(rng, width, outputs), (x, y), squared_error)
 
 
 def coordinates(rng: Generator) -> TensorTask:
     """A coordinate network draws a smooth random signal, with sine or common activations."""
     inputs = int(rng.integers(1, 3))
     x = torch.from_numpy(rng.uniform(-1.0, 1.0, (1024, inputs)).astype(np.float32))
-    waves = 6.0 * normal(rng, inputs, 12) * _log_uniform(rng, 0.3, 2.0)
+    waves = 6.0 * normal(rng, inputs, 12) * log_uniform(rng, 0.3, 2.0)
     y = torch.sin(x @ waves + 6.3 * torch.from_numpy(rng.random(12, dtype=np.float32))) @ normal(rng, 12, 1)
-    width, depth = _integer(rng, 12, 96), int(rng.integers(1, 4))
-    frequency = _log_uniform(rng, 1.0, 20.0)
+    width, depth = integer(rng, 12, 96), int(rng.integers(1, 4))
+    frequency = log_uniform(rng, 1.0, 20.0)
     activation = partial(networks.Sine, frequency) if rng.random() < 0.7 else nn.Tanh
     factory = partial(networks.mlp, (inputs, *([width] * depth), 1), activation)
-    return _finish(rng, "coordinates", factory, (x, y / y.std()), squared_error)
+    return finish(rng, "coordinates", factory, (x, y / y.std()), squared_error)
 
 
 def autoencoder(rng: Generator) -> TensorTask:
     """An autoencoder compresses rows that lie near a curved surface."""
-    rows, width = _integer(rng, 256, 2048), _integer(rng, 8, 64)
+    rows, width = integer(rng, 256, 2048), integer(rng, 8, 64)
     x = _teacher(rng, _inputs(rng, rows, int(rng.integers(2, 8))), width)
-    hidden, code = _integer(rng, 12, 96), int(rng.integers(2, 9))
+    hidden, code = integer(rng, 12, 96), int(rng.integers(2, 9))
     activation = networks.ACTIVATIONS[rng.integers(len(networks.ACTIVATIONS))]
     factory = partial(networks.mlp, (width, hidden, code, hidden, width), activation)
-    return _finish(rng, "autoencoder", factory, (x,), squared_error)
+    return finish(rng, "autoencoder", factory, (x,), squared_error)
 
 
-def images(rng: Generator) -> TensorTask:
-    """A convolutional network tells shifted, noisy copies of smooth random patterns apart."""
-    rows, size, classes = 1024, 8, int(rng.integers(3, 11))
-    patterns = nn.functional.interpolate(normal(rng, classes, 1, 4, 4), size=(size, size), mode="bilinear")
+def patterns(rng: Generator, rows: int, size: int, classes: int) -> tuple[Tensor, Tensor]:
+    """Shifted, noisy copies of smooth random patterns, images ``[rows, 1, size, size]`` and which pattern it is."""
+    smooth = nn.functional.interpolate(normal(rng, classes, 1, 4, 4), size=(size, size), mode="bilinear")
     y = torch.from_numpy(rng.integers(classes, size=rows))
     shift = rng.integers(-1, 2, size=(rows, 2))
     x = torch.stack(
-        [patterns[k, 0].roll(tuple(s), (0, 1)) for k, s in zip(y.tolist(), shift.tolist(), strict=True)]
+        [smooth[k, 0].roll(tuple(s), (0, 1)) for k, s in zip(y.tolist(), shift.tolist(), strict=True)]
     )
-    x = x + _log_uniform(rng, 0.1, 1.0) * normal(rng, rows, size, size)
-    channels = (1, _integer(rng, 4, 12), _integer(rng, 6, 24))[: int(rng.integers(2, 4))]
+    x = x + log_uniform(rng, 0.1, 1.0) * normal(rng, rows, size, size)
+    return x[:, None], y
+
+
+def images(rng: Generator) -> TensorTask:
+    """A convolutional network tells patterns apart."""
+    size, classes = 8, int(rng.integers(3, 11))
+    tensors = patterns(rng, 1024, size, classes)
+    channels = (1, integer(rng, 4, 12), integer(rng, 6, 24))[: int(rng.integers(2, 4))]
     activation = networks.ACTIVATIONS[rng.integers(len(networks.ACTIVATIONS))]
     norm, maximum = bool(rng.random() < 0.35), bool(rng.random() < 0.5)
-    factory = _classifier(rng, partial(networks.convnet, channels, size, classes, activation, norm, maximum))
-    return _finish(rng, "images", factory, (x[:, None], y), cross_entropy, batch=(8, 32))
+    factory = classifier(rng, partial(networks.convnet, channels, size, classes, activation, norm, maximum))
+    return finish(rng, "images", factory, tensors, cross_entropy, batch=(8, 32))
 
 
 def _markov(rng: Generator, rows: int, length: int, vocabulary: int) -> tuple[Tensor, int]:
@@ -223,46 +229,52 @@ def _words(rng: Generator, rows: int, length: int, vocabulary: int) -> tuple[Ten
     return torch.from_numpy(text.reshape(rows, length)), vocabulary
 
 
+def text(rng: Generator) -> tuple[Tensor, int]:
+    """Rows of tokens from a random source, ``[rows, length]``, and the size of the vocabulary."""
+    source, rows = (_markov, 1024) if rng.random() < 0.3 else (_words, 3072)
+    length = integer(rng, 8, 24)
+    return source(rng, rows, length, integer(rng, 12, 100))
+
+
 def sequences(rng: Generator) -> TensorTask:
     """A transformer or gated recurrent net models text from a random source."""
-    source, rows = (_markov, 1024) if rng.random() < 0.3 else (_words, 3072)
-    length = _integer(rng, 8, 24)
-    tokens, vocabulary = source(rng, rows, length, _integer(rng, 12, 100))
-    width = 4 * _integer(rng, 4, 14)
+    tokens, vocabulary = text(rng)
+    length = tokens.shape[1]
+    width = 4 * integer(rng, 4, 14)
     factory: Callable[[], nn.Module] = partial(networks.Recurrent, vocabulary, width)
     if rng.random() < 0.75:
         factory = partial(networks.Transformer, vocabulary, length, width, int(rng.integers(1, 4)))
     most = max(3, 128 // length)  # few tokens in a batch pay for the larger networks
-    return _finish(rng, "sequences", factory, (tokens,), next_token, batch=(3, most))
+    return finish(rng, "sequences", factory, (tokens,), next_token, batch=(3, most))
 
 
 def encodings(rng: Generator) -> TensorTask:
     """Attention over a set of vectors tells which of some hidden vectors is among them."""
-    rows, length, size = 1024, _integer(rng, 4, 12), _integer(rng, 3, 12)
+    rows, length, size = 1024, integer(rng, 4, 12), integer(rng, 3, 12)
     hidden = normal(rng, int(rng.integers(3, 9)), size)
     x = normal(rng, rows, length, size)
     y = torch.from_numpy(rng.integers(len(hidden), size=rows))
     places = torch.from_numpy(rng.integers(length, size=(rows, 2)))
     for copy in places.T:
-        x[torch.arange(rows), copy] = hidden[y] + _log_uniform(rng, 0.1, 1.0) * normal(rng, rows, size)
-    width, depth = 4 * _integer(rng, 3, 8), int(rng.integers(1, 3))
-    factory = _classifier(rng, partial(networks.Encoder, size, length, width, depth, len(hidden)))
-    return _finish(rng, "encodings", factory, (x, y), cross_entropy, batch=(4, max(8, 80 // length)))
+        x[torch.arange(rows), copy] = hidden[y] + log_uniform(rng, 0.1, 1.0) * normal(rng, rows, size)
+    width, depth = 4 * integer(rng, 3, 8), int(rng.integers(1, 3))
+    factory = classifier(rng, partial(networks.Encoder, size, length, width, depth, len(hidden)))
+    return finish(rng, "encodings", factory, (x, y), cross_entropy, batch=(4, max(8, 80 // length)))
 
 
 def series(rng: Generator) -> TensorTask:
     """A recurrent network sums up what it read: a weighted sum over time, bent by a sine, or its sign."""
-    rows, length, size = 1024, _integer(rng, 6, 24), int(rng.integers(1, 6))
+    rows, length, size = 1024, integer(rng, 6, 24), int(rng.integers(1, 6))
     x = normal(rng, rows, length, size)
     fading = torch.linspace(-float(rng.uniform(0.0, 3.0)), 0.0, length).exp()
     total = (x @ normal(rng, size, 1))[..., 0] @ fading
-    y = torch.sin(_log_uniform(rng, 0.3, 3.0) * total / total.std())[:, None]
+    y = torch.sin(log_uniform(rng, 0.3, 3.0) * total / total.std())[:, None]
     sign = bool(rng.random() < 0.5)
-    width = _integer(rng, 8, 40)
+    width = integer(rng, 8, 40)
     factory = partial(networks.Reader, size, width, 2 if sign else 1, gated=bool(rng.random() < 0.6))
     if sign:
-        return _finish(rng, "series", factory, (x, (y[:, 0] > 0).long()), cross_entropy)
-    return _finish(rng, "series", factory, (x, y / y.std()), squared_error)
+        return finish(rng, "series", factory, (x, (y[:, 0] > 0).long()), cross_entropy)
+    return finish(rng, "series", factory, (x, y / y.std()), squared_error)
 
 
 class Bowl(nn.Module):
@@ -291,12 +303,12 @@ class Bowl(nn.Module):
 
 def _bowl(rng: Generator, name: str, steepness: float) -> TensorTask:
     """A bowl with a condition number of 1 to 10⁴ and noisy gradients, or, with a single row, without noise."""
-    size, rows = _integer(rng, 1, 64), 1 if rng.random() < 0.3 else 1024
+    size, rows = integer(rng, 1, 64), 1 if rng.random() < 0.3 else 1024
     curvatures = torch.logspace(0.0, -rng.uniform(0.0, 4.0), size)
-    start = _log_uniform(rng, 1e-3, 1.0) if rng.random() < 0.5 else 1.0
-    z = _log_uniform(rng, 1e-3, 1.0) * normal(rng, rows, size) + 2.0 * normal(rng, size)
+    start = log_uniform(rng, 1e-3, 1.0) if rng.random() < 0.5 else 1.0
+    z = log_uniform(rng, 1e-3, 1.0) * normal(rng, rows, size) + 2.0 * normal(rng, size)
     factory = partial(Bowl, curvatures, steepness, start)
-    return _finish(rng, name, factory, (z,), lambda loss, _: loss.mean())
+    return finish(rng, name, factory, (z,), lambda loss, _: loss.mean())
 
 
 def quadratic(rng: Generator) -> TensorTask:
@@ -306,7 +318,7 @@ def quadratic(rng: Generator) -> TensorTask:
 
 def walls(rng: Generator) -> TensorTask:
     """A bowl whose walls rise exponentially: whoever steps too far is lost."""
-    return _bowl(rng, "walls", steepness=_log_uniform(rng, 0.3, 2.0))
+    return _bowl(rng, "walls", steepness=log_uniform(rng, 0.3, 2.0))
 
 
 Weighted = tuple[tuple[Family, float], ...]

@@ -113,7 +113,7 @@ class Attention(nn.Module):
         return y
 
 
-def _embedding(vocabulary: int, width: int) -> nn.Embedding:
+def embedding(vocabulary: int, width: int) -> nn.Embedding:
     """Initialised as the linear layer of one-hot tokens would be: torch's own start is ten times larger."""
     embed = nn.Embedding(vocabulary, width)
     nn.init.uniform_(embed.weight, -(vocabulary**-0.5), vocabulary**-0.5)
@@ -151,7 +151,7 @@ class Transformer(nn.Module):
 
     def __init__(self, vocabulary: int, length: int, width: int, depth: int, heads: int = 2) -> None:
         super().__init__()
-        self.embed = _embedding(vocabulary, width)
+        self.embed = embedding(vocabulary, width)
         self.position = nn.Parameter(0.02 * torch.randn(length, width))
         self.blocks, self.head = _blocks(width, depth, heads, causal=True), nn.Linear(width, vocabulary)
 
@@ -173,7 +173,7 @@ class Recurrent(nn.Module):
 
     def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()
-        self.embed = _embedding(vocabulary, 2 * width)
+        self.embed = embedding(vocabulary, 2 * width)
         self.recur = nn.Linear(width, 2 * width)
         self.head = nn.Linear(width, vocabulary)
         self.width = width

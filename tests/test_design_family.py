@@ -1,0 +1,54 @@
+"""Random designs as tasks that train the policy."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rl_lr.design.family import DESIGNED, designed
+from rl_lr.engine import Engine
+from rl_lr.tasks.check import check_deterministic
+from rl_lr.tasks.families import images, sequences
+
+FAMILIES = [family for family, _ in DESIGNED]
+
+
+def _same_draw(family: Any, seed: int, _: np.random.Generator) -> Any:
+    return family(np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_draws_the_same_task_from_the_same_seed(family: Any) -> None:
+    for seed in range(3):
+        check_deterministic(partial(_same_draw, family, seed))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_some_rate_of_a_grid_trains_every_drawn_task(family: Any) -> None:
+    for seed in range(4):
+        task = family(np.random.default_rng(seed))
+        engine = Engine(task, [0] * 5)
+        before = engine.evaluate()
+        rates = task.optimizer.lr * torch.tensor([0.01, 0.1, 1.0, 3.0, 10.0])
+        for _ in range(60):
+            engine.step(rates)
+        assert (before > 0).all()
+        assert np.nanmin((engine.evaluate() / before).numpy()) < 0.99
+
+
+def test_drawn_networks_differ_in_depth_and_layers() -> None:
+    names = {
+        tuple(type(module).__name__ for module in designed(np.random.default_rng(seed)).factory().modules())
+        for seed in range(40)
+    }
+    assert len(names) > 20
+
+
+def test_sharing_data_with_other_families_left_their_draws_as_they_were() -> None:
+    """Sums of rows as they were before: a policy is trained on the same tasks again."""
+    assert float(images(np.random.default_rng(0)).data()[0].double().sum()) == pytest.approx(
+        -18.69401, rel=1e-5
+    )
+    assert int(sequences(np.random.default_rng(0)).data()[0].sum()) == 158149
