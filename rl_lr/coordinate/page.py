@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rl_lr.compare.report import Columns, markdown
-from rl_lr.coordinate.arms import LOST, RATES, TUNED
+from rl_lr.coordinate.arms import FIRST_SEED, LOST, RATES, TUNED
 from rl_lr.coordinate.policy import CoordinatePolicy
 from rl_lr.provenance import command, commit, machine, versions
 
@@ -70,7 +70,7 @@ Made by `{command()}`, commit `{commit() or "unknown"}`; {used}; {machine()}.
 
 {trained}
 
-Seeds 0, 1, … of initial weights and mini-batches (of a quadratic also of the problem itself) are the same for every arm, and
+Seeds from {FIRST_SEED} on of initial weights and mini-batches (of a quadratic also of the problem itself) are the same for every arm, and
 none of them was trained on or chosen by. Each rival has the best of {RATES} log-spaced rates, chosen by the mean final loss
 on these very seeds, which favours the rivals. Losses are those of a fixed sample of training rows after the last step; of a
 quadratic its value. Intervals: 95 % bootstrap (BCa) over seeds of the paired difference. "RL policy" is the
