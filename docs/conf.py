@@ -8,6 +8,7 @@ from sphinx.application import Sphinx
 project, author = "rl-lr", "the rl-lr contributors"
 version = release = installed("rl-lr")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["results/policies"]  # their cards
 
 myst_heading_anchors = 3
 
