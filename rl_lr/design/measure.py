@@ -17,7 +17,7 @@ from rl_lr.design.command import AgentName, agent_of
 from rl_lr.design.page import write_page
 from rl_lr.design.problems import Digits, Part, Problem, Source
 from rl_lr.design.search import Found, search
-from rl_lr.design.statistics import interval
+from rl_lr.intervals import interval
 from rl_lr.policy_files import write_atomically
 
 AGENTS: tuple[AgentName, ...] = get_args(AgentName)

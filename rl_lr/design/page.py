@@ -12,7 +12,7 @@ from rich.table import Table
 from rl_lr.design.architecture import Architecture
 from rl_lr.design.cells import Cell
 from rl_lr.design.drawing import draw_architecture, draw_cell
-from rl_lr.design.statistics import interval
+from rl_lr.intervals import interval
 
 Results = dict[str, Any]
 """What :func:`rl_lr.design.measure.run_measure` writes as JSON."""

@@ -1,11 +1,11 @@
 """Accuracies of arms on the same test episodes, with intervals."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+
+from rl_lr.intervals import interval
 
 REFERENCE = "meta-learner"
 """The arm that others are compared with."""
@@ -27,8 +27,7 @@ class Interval:
         >>> Interval.of([0.5, 0.7])
         Interval(mean=0.6, half=1.27)
         """
-        spread = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-        return cls(float(np.mean(values)), float(stats.t.ppf(0.975, len(values) - 1)) * spread)
+        return cls(*interval(values))
 
     @property
     def low(self) -> float:
