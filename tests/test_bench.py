@@ -30,5 +30,6 @@ def test_what_the_callback_takes_is_a_part_of_the_fit_it_is_measured_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(callback, "_FIT_STEPS", 60)  # all of them decided or nearly, 13 of the other fit's
-    dense, sparse = callback.callback_within(2)
-    assert 1.0 < sparse.low <= sparse.median < dense.median < 2.0
+    dense, first, later = callback.callback_within(2)
+    assert 1.0 < first.low <= first.median < dense.median < 2.0
+    assert 1.0 < later.low <= later.median < dense.median
