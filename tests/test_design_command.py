@@ -75,7 +75,7 @@ def test_a_search_shows_rewards_and_a_drawing_in_tensorboard(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--out", "new", "--children", "0"], "at least 1 of children, got 0: give --children 1 or more"),
+        (["--out", "new", "--children", "0"], "--children is 0, and a search needs at least one"),
         (["--resume", "nowhere"], "nowhere holds no search to go on with"),
         ([], "Give either --out, the folder of a new search, or --resume"),
         (["--out", "a", "--resume", "b"], "Give either --out"),

@@ -50,7 +50,7 @@ class SearchConfig:
         for name in ("children", "steps", "runs"):
             if getattr(self, name) < 1:
                 raise ValueError(
-                    f"A search needs at least 1 of {name}, got {getattr(self, name)}: give --{name} 1 or more."
+                    f"--{name} is {getattr(self, name)}, and a search needs at least one: give 1 or more."
                 )
 
 
