@@ -11,7 +11,7 @@ from rl_lr.config import TrainConfig
 from rl_lr.episodes import Plan, play
 from rl_lr.mean_policy import mean_policy
 from rl_lr.policy import Policy, PolicyFileError
-from rl_lr.resume import Progress, save
+from rl_lr.resume import Progress, checkpoint, save
 from rl_lr.starting import best_policy
 from rl_lr.validation import Validation
 from rl_lr.workers import Workers
@@ -125,8 +125,3 @@ class Course:
         each, done = self._config.iterations, self._begun.progress.iterations
         last = [*range(each, done, each), *([done] if done else [])]
         return [Policy.load(checkpoint(self._out, iteration)) for iteration in last]
-
-
-def checkpoint(out: Path, iterations: int) -> Path:
-    """Folder of the policy after that many iterations."""
-    return out / "checkpoints" / f"{iterations:05d}"

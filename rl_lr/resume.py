@@ -49,6 +49,11 @@ def save(out: Path, progress: Progress[Config], agent: dict[str, Any]) -> None:
     write_atomically({out / STATE_FILE: stream.getvalue()})
 
 
+def checkpoint(out: Path, iterations: int) -> Path:
+    """Folder of the policy after that many iterations."""
+    return out / "checkpoints" / f"{iterations:05d}"
+
+
 def load(out: Path) -> tuple[Progress[TrainConfig], dict[str, Any]]:
     """How far a training of an agent came, and the state of that agent.
 

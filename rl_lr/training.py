@@ -9,12 +9,12 @@ from typing import Any
 from rl_lr.agents import Figures
 from rl_lr.card import model_card
 from rl_lr.config import TrainConfig
-from rl_lr.course import Beginning, Course, checkpoint
+from rl_lr.course import Beginning, Course
 from rl_lr.episodes import Plan
 from rl_lr.policy import Policy
 from rl_lr.policy_files import write_atomically
 from rl_lr.provenance import command, commit, versions
-from rl_lr.resume import Progress, check_same, load
+from rl_lr.resume import Progress, check_same, checkpoint, load
 from rl_lr.starting import starting_point
 from rl_lr.tasks import Family, Fit, Task, name_of, resolve
 from rl_lr.tasks.check import check_deterministic

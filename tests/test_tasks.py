@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from rl_lr.compare.suites import own_workloads
+from rl_lr.design.family import DESIGNED
 from rl_lr.engine import Engine
 from rl_lr.optimizers import OptimizerSpec
 from rl_lr.tasks import REAL, Task, TensorTask, real_task, resolve, tensor_task
@@ -21,7 +22,7 @@ from rl_lr.tasks.real import digits, source_text
 from rl_lr.tasks.task import steppable
 from rl_lr.tasks.tensors import Parts, cross_entropy, squared_error
 
-FAMILIES = [family for family, _ in (*TRAINING, *CHOOSING)]
+FAMILIES = [family for family, _ in (*TRAINING, *CHOOSING, *DESIGNED)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

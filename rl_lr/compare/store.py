@@ -16,6 +16,7 @@ from rl_lr.compare.runs import Arm, Track
 from rl_lr.compare.workloads import TaskWithRowsApart, Workload
 from rl_lr.config import ControlConfig
 from rl_lr.engine import build_objective
+from rl_lr.json_lines import append, whole_lines
 from rl_lr.rollout import Draw
 from rl_lr.tasks.task import Fit
 
@@ -41,11 +42,7 @@ class Store:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._made: dict[str, Made] = {}
-        lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-        whole = [line for line in lines if line.endswith("\n")]
-        if len(whole) < len(lines):
-            path.write_text("".join(whole))
-        for line in whole:
+        for line in whole_lines(path):
             row = json.loads(line)
             self._made[row["key"]] = _read(row)
 
@@ -64,8 +61,7 @@ class Store:
             {name: value for name, value in asdict(track).items() if name != "steps"} for track in made.tracks
         ]
         row = {"key": key, "workload": workload.name, "arm": arm.name, "seconds": made.seconds}
-        with self.path.open("a") as file:
-            file.write(json.dumps(row | {"steps": steps, "tracks": tracks}) + "\n")
+        append(self.path, row | {"steps": steps, "tracks": tracks})
         self._made[key] = made
 
 

@@ -21,7 +21,7 @@ from rl_lr.coordinate.unroll import Runs, check_twice_differentiable
 from rl_lr.engine import Engine
 from rl_lr.policy_files import PolicyFileError, write_atomically
 from rl_lr.provenance import command, commit, versions
-from rl_lr.resume import Progress, check_same, load_unrolled, save
+from rl_lr.resume import Progress, check_same, checkpoint, load_unrolled, save
 from rl_lr.tasks import Family, Fit, Task, name_of, resolve
 from rl_lr.tasks.check import check_deterministic
 from rl_lr.tasks.task import steppable
@@ -161,20 +161,16 @@ def _validate(learner: Learner, families: Sequence[Family], config: UnrollConfig
 
 def _best(out: Path, done: int) -> CoordinatePolicy:
     """Of the policies that were measured, the lowest; the earlier one of two alike."""
-    places = (_checkpoint(out, iterations) for iterations in range(1, done + 1))
+    places = (checkpoint(out, iterations) for iterations in range(1, done + 1))
     candidates = [CoordinatePolicy.load(place) for place in places if place.is_dir()]
     measured = [one for one in candidates if one.provenance["validation"]]
     return min(measured, key=lambda one: one.provenance["validation"]["loss"])
 
 
-def _checkpoint(out: Path, iterations: int) -> Path:
-    return out / "checkpoints" / f"{iterations:05d}"
-
-
 def _keep(out: Path, learner: Learner, policy: CoordinatePolicy, progress: Progress[UnrollConfig]) -> None:
     """Write checkpoint and state; a disk that is full now may not be after the next iteration."""
     try:
-        policy.save(_checkpoint(out, progress.iterations))
+        policy.save(checkpoint(out, progress.iterations))
         save(out, progress, learner.state_dict())
     except (OSError, PolicyFileError) as error:
         warnings.warn(
@@ -190,7 +186,7 @@ def _names(tasks: "Sequence[str | Task | Family] | None") -> list[str]:
 
 def _origin(begun: Progress[UnrollConfig], out: Path) -> dict[str, Any]:
     """What is known of a policy before its training begins; of one that is taken up again, what was known then."""
-    last = _checkpoint(out, begun.iterations)
+    last = checkpoint(out, begun.iterations)
     if begun.iterations and last.is_dir():
         known = CoordinatePolicy.load(last).provenance
         return {name: known[name] for name in _ORIGIN}

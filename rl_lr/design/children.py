@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -11,6 +10,7 @@ from typing import Any, Generic
 
 from rl_lr.controller import LAW
 from rl_lr.design.problems import D, Part, Problem
+from rl_lr.json_lines import append, whole_lines
 from rl_lr.policy import Policy
 from rl_lr.rollout import Draw, Rollout
 
@@ -111,7 +111,7 @@ class Judge(Generic[D]):
     def _keep(self, name: str, losses: list[float]) -> None:
         if self._path is not None:
             finite = [loss if math.isfinite(loss) else None for loss in losses]
-            _append(self._path, {"design": name, "losses": finite})
+            append(self._path, {"design": name, "losses": finite})
         self._children[name] = self._child(name, losses)
 
     def _child(self, name: str, losses: list[float]) -> Child:
@@ -120,27 +120,16 @@ class Judge(Generic[D]):
 
     def _open(self, path: Path) -> None:
         """Read what the file keeps; a last line that was cut off is dropped."""
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-        whole = [line for line in lines if line.endswith("\n")]
-        if len(whole) < len(lines):
-            path.write_text("".join(whole), encoding="utf-8")
+        whole = whole_lines(path)
         if not whole:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _append(path, {"settings": self.settings})
+            append(path, {"settings": self.settings})
             return
         rows = _rows(path, whole)
         _check_same(path, rows[0].get("settings", {}), self.settings)
         for row in rows[1:]:
             losses = [math.nan if loss is None else loss for loss in row["losses"]]
             self._children[row["design"]] = self._child(row["design"], losses)
-
-
-def _append(path: Path, row: dict[str, Any]) -> None:
-    """One line, on the disk when this returns."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _rows(path: Path, lines: list[str]) -> list[dict[str, Any]]:

@@ -54,6 +54,12 @@ class SearchConfig:
                 )
 
 
+def counted(console: Console) -> Progress:
+    """Bars with a title, how many of how many, and the time."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console)
+
+
 def problem_of(space: SpaceName) -> Problem[Any]:
     """What designs of a space are judged on."""
     return Digits() if space == "layers" else Source()
@@ -90,8 +96,7 @@ def run_design(
     training = Training(steps=config.steps, seeds=tuple(range(config.runs)))
     judge = Judge(problem, training, folder / CHILDREN_FILE)
     agent = agent_of(config.agent, problem.space, config.seed)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with _writer(folder, config) as board, Progress(*columns, console=console) as bar:
+    with _writer(folder, config) as board, counted(console) as bar:
         task = bar.add_task(f"{config.agent}, {config.space}", total=config.children)
 
         def report(found: Found) -> None:

@@ -10,10 +10,9 @@ from typing import Any, get_args
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rl_lr.design.children import Child, Judge, Training
-from rl_lr.design.command import AgentName, agent_of
+from rl_lr.design.command import AgentName, agent_of, counted
 from rl_lr.design.page import write_page
 from rl_lr.design.problems import Digits, Part, Problem, Source
 from rl_lr.design.search import Found, search
@@ -180,6 +179,5 @@ def _filled(curve: list[float], length: int) -> list[float]:
 @contextmanager
 def _bar(console: Console, title: str, total: int) -> Iterator[Callable[[], None]]:
     """A bar that every call moves on by one."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar:
+    with counted(console) as bar:
         yield partial(bar.advance, bar.add_task(title, total=total))
