@@ -71,7 +71,10 @@ def draw_cell(cell: Cell) -> Figure:
         color=_MEMORY, arrowprops={"arrowstyle": "->", "color": _MEMORY, "ls": "--", "connectionstyle": "arc3,rad=-0.3"},
     )  # fmt: skip
     x, y = places[cell.keep]
-    axes.text(x + 0.47, y, "new $c$:\nbefore the\nactivation", fontsize=7, color=_MEMORY, va="center")
+    side, place = (
+        (-0.43, "left") if x < _parent_place(cell, places) else (0.43, "right")
+    )  # its arrow goes the other way
+    axes.text(x + side, y + 0.24, "new $c$: before\nthe activation", fontsize=7, color=_MEMORY, ha=place)
     top = places[-1]
     _arrow(axes, (top[0], top[1] + 0.2), (top[0], top[1] + 0.6))
     axes.text(top[0], top[1] + 0.65, "new output $h$", ha="center", fontsize=9)
@@ -87,6 +90,12 @@ def _places(cell: Cell) -> list[tuple[float, float]]:
         (a, height), (b, _) = (places[child] for child in cell.children(index))
         places.append(((a + b) / 2, height + 1.0))
     return places
+
+
+def _parent_place(cell: Cell, places: list[tuple[float, float]]) -> float:
+    """Where, from left to right, what the kept node leads to stands; of the root itself its own place."""
+    parents = (i for i in range(cell.leaves, len(cell.nodes)) if cell.keep in cell.children(i))
+    return places[next(parents, cell.keep)][0]
 
 
 def _label(node: Node) -> str:
