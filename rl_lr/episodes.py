@@ -23,7 +23,8 @@ from rl_lr.policy import Policy
 from rl_lr.randomness import seed_all
 from rl_lr.reward import paired_rewards, score
 from rl_lr.rollout import Draw, draw, split
-from rl_lr.tasks.families import Weighted, mixture
+from rl_lr.tasks.families import mixture
+from rl_lr.tasks.ingredients import Weighted
 
 Array = NDArray[np.float32]
 

@@ -18,7 +18,8 @@ from rl_lr.resume import Progress, check_same, checkpoint, load
 from rl_lr.starting import starting_point
 from rl_lr.tasks import Family, Fit, Task, name_of, resolve
 from rl_lr.tasks.check import check_deterministic
-from rl_lr.tasks.families import TRAINING, Weighted
+from rl_lr.tasks.families import TRAINING
+from rl_lr.tasks.ingredients import Weighted
 from rl_lr.workers import Local, Workers
 
 Report = Callable[[int, Figures], None]

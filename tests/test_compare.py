@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rl_lr.compare import Comparison, run_compare
 from rl_lr.compare.arms import GRID, REFERENCE_RUNS, beside, contenders, mean_actions
+from rl_lr.compare.comparison import CARRIED_OVER
 from rl_lr.compare.controlled import FACTORS, Controlled
 from rl_lr.compare.figures import Cell, Reference, cell, duel, summary
 from rl_lr.compare.pilots import Blind, Replay, Rule, untrained
@@ -254,6 +255,18 @@ def test_the_reference_is_never_worse_than_the_same_schedule_at_a_rate_of_its_gr
     for name in ("cosine", "linear", "wsd"):
         assert min(one.normalised for one in cells[name]) >= 0.0
         assert {one.factor for one in cells[name]} == set(FACTORS)
+
+
+def test_the_setting_tuned_for_one_seed_is_told_of_from_the_others(
+    one_workload: tuple[Comparison, str],
+) -> None:
+    found, page = one_workload
+    (seeds,), (best,) = {one.seeds for one in found.workloads}, found.references
+    carried = found.carried_over
+    assert len(carried) == seeds * (seeds - 1) > 0
+    assert min(one.regret for one in carried) >= 0.0  # it is in the grid that the reference is the best of
+    assert {one.factor for one in carried} <= {one.track.factor for one in best.values()}
+    assert f"| {CARRIED_OVER} |" in page
 
 
 def test_policies_beside_it_are_compared_with_it_and_with_each_other(

@@ -9,6 +9,9 @@ from rl_lr.compare.runs import Arm, Track
 from rl_lr.compare.store import Made
 from rl_lr.compare.workloads import Workload
 
+CARRIED_OVER = "tuned, another seed"
+"""The line of the setting that was tuned for one seed, and run from another."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -58,9 +61,32 @@ class Comparison:
         }
 
     @cached_property
+    def carried_over(self) -> list[Cell]:
+        """What tuning buys elsewhere: the setting that won for one seed of a workload, from its other seeds.
+
+        Empty if no workload has a second seed.
+        """
+        found = []
+        for workload, runs, best in zip(self.workloads, self.made, self.references, strict=True):
+            for chosen in range(workload.seeds):
+                name, factor = next(
+                    (arm.name, one.factor)
+                    for arm in self.tuned
+                    for one in runs[arm.name].tracks
+                    if one is best[chosen].track
+                )
+                found += [
+                    cell(workload.name, CARRIED_OVER, one, best[one.seed], workload.steps)
+                    for one in runs[name].tracks
+                    if one.factor == factor and one.seed != chosen
+                ]
+        return found
+
+    @cached_property
     def summaries(self) -> list[Summary]:
-        """One for each line."""
-        return [summary(name, cells) for name, cells in self.cells.items()]
+        """One for each line, and at the end what the tuned setting does from other seeds."""
+        lines = self.cells | ({CARRIED_OVER: self.carried_over} if self.carried_over else {})
+        return [summary(name, cells) for name, cells in lines.items()]
 
     @cached_property
     def duels(self) -> list[Duel]:

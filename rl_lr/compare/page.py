@@ -51,6 +51,7 @@ def results_page(
   {", ".join(f"{count} at {steps} steps" for steps, count in seeds)}.
 - Reference: for each workload and seed the best of {REFERENCE_RUNS} runs, nine rates × cosine, linear, WSD.
   Its cost is those {REFERENCE_RUNS} runs; every other line is one run, unless it says "best of".
+  The last line is what remains of tuning when luck is taken out: the setting that won for one seed, from another.
 - Base rates ×0.01 to ×100 around one usual rate per optimizer. Regret: nats of the floored training loss on a
   fixed sample above the reference, below zero is better than it. Normalised regret: 0 is the reference, 1 the
   initial loss. "Reached at": share of the horizon until the reference's final loss, looked at fourteen times.

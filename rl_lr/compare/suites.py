@@ -13,7 +13,8 @@ from rl_lr.compare.workloads import Workload, held_out
 from rl_lr.optimizers import OptimizerSpec
 from rl_lr.tasks import Always, resolve
 from rl_lr.tasks.choosing import CHOOSING
-from rl_lr.tasks.families import TRAINING, Weighted
+from rl_lr.tasks.families import TRAINING
+from rl_lr.tasks.ingredients import Weighted
 from rl_lr.tasks.task import Family, Fit, Task
 from rl_lr.tasks.tensors import TensorTask
 

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from torch import Tensor, nn
 
 from rl_lr.optimizers import CENTRES, OptimizerSpec
-from rl_lr.tasks.families import Weighted, normal
+from rl_lr.tasks.ingredients import Weighted, normal
 from rl_lr.tasks.tensors import Criterion, TensorTask, cross_entropy, squared_error
 
 
