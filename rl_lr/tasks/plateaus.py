@@ -32,11 +32,11 @@ def parities(rng: Generator) -> TensorTask:
 
 def recalls(rng: Generator) -> TensorTask:
     """A recurrent network tells what it read first, after as much again that does not matter."""
-    length, kinds = integer(rng, 6, 32), int(rng.integers(2, 7))
+    length, kinds = integer(rng, 4, 14), int(rng.integers(2, 7))
     told = torch.from_numpy(rng.integers(kinds, size=1024))
     x = log_uniform(rng, 0.1, 1.0) * normal(rng, 1024, length, kinds)
     x[torch.arange(1024), 0, told] += 1.0
-    factory = partial(networks.Reader, kinds, integer(rng, 8, 40), kinds, gated=bool(rng.random() < 0.6))
+    factory = partial(networks.Reader, kinds, integer(rng, 8, 40), kinds, gated=bool(rng.random() < 0.8))
     return finish(rng, "recalls", factory, (x, told), cross_entropy)
 
 
