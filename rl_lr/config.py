@@ -137,7 +137,7 @@ class TrainConfig:
 
     agent: Literal["ppo", "dqn"] = "ppo"
     """What learns."""
-    members: int = 3
+    members: int = 2
     """Policies trained one after the other, from networks and on runs of their own; the result acts
     by their mean. One, if the training begins from a policy."""
     iterations: int = 22
