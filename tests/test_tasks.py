@@ -18,7 +18,7 @@ from rl_lr.tasks.check import check
 from rl_lr.tasks.choosing import CHOOSING
 from rl_lr.tasks.families import TRAINING, Bowl, mixture
 from rl_lr.tasks.networks import Reader, Rescaled, Transformer, mlp, with_directions
-from rl_lr.tasks.plateaus import Squares, lookups, parities
+from rl_lr.tasks.plateaus import lookups, parities
 from rl_lr.tasks.real import digits, source_text
 from rl_lr.tasks.task import steppable
 from rl_lr.tasks.tensors import Parts, cross_entropy, squared_error
@@ -50,17 +50,6 @@ def test_some_rate_of_a_grid_trains_every_drawn_task(family: Any) -> None:
         assert np.nanmin((engine.evaluate() / before).numpy()) < 0.995  # on a plateau it hardly falls yet
 
 
-def test_where_squares_begin_nearly_every_step_is_too_small_to_be_seen() -> None:
-    x, y = torch.randn(64, 4), torch.ones(64, 1)
-    slopes = []
-    for start in (0.001, 0.01):
-        torch.manual_seed(0)
-        module = Squares(4, 3, start)
-        slopes.append(torch.autograd.grad(squared_error(module(x), y), module.w)[0].norm())
-    assert slopes[1] / slopes[0] == pytest.approx(10.0, rel=0.05)  # as steep as it is far from zero
-    assert squared_error(Squares(4, 3, 0.0)(x), y) == 1.0
-
-
 def test_a_lookup_asks_for_a_value_that_is_there() -> None:
     x, y = lookups(np.random.default_rng(3)).data()
     keys = x.shape[1] - 1
@@ -79,7 +68,7 @@ def test_each_input_of_a_parity_by_itself_tells_nothing() -> None:
 
 
 def test_the_mixture_draws_every_family_and_every_optimizer() -> None:
-    drawn = [mixture(np.random.default_rng(seed)) for seed in range(90)]
+    drawn = [mixture(np.random.default_rng(seed)) for seed in range(60)]
     assert {task.name for task in drawn} == {family.__name__.replace("_", "-") for family, _ in TRAINING}
     assert {steppable(task).optimizer.kind for task in drawn} == {"sgd", "adam", "adamw", "rmsprop"}
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from rl_lr.optimizers import CENTRES, OptimizerSpec
 from rl_lr.tasks.ingredients import Weighted, normal
-from rl_lr.tasks.networks import Transformer
-from rl_lr.tasks.tensors import Criterion, TensorTask, cross_entropy, next_token, squared_error
+from rl_lr.tasks.plateaus import PLATEAUS
+from rl_lr.tasks.tensors import Criterion, TensorTask, cross_entropy, squared_error
 
 
 def _task(
@@ -206,20 +206,11 @@ def counts(rng: Generator) -> TensorTask:
     return _task(rng, "counts", factory, (torch.cat((scaled, y[:, None]), dim=1),), _mean)
 
 
-def repeats(rng: Generator) -> TensorTask:
-    """A small transformer finds out that the second half of each row is the first one over again."""
-    vocabulary, half = int(rng.integers(8, 24)), int(rng.integers(4, 9))
-    first = torch.from_numpy(rng.integers(vocabulary, size=(1500, half)))
-    width = 4 * int(rng.integers(4, 9))
-    factory = partial(Transformer, vocabulary, 2 * half, width, 2)
-    return _task(rng, "repeats", factory, (torch.cat((first, first), dim=1),), next_token)
-
-
 def _mean(loss: Tensor, _: Tensor) -> Tensor:
     return loss.mean()
 
 
 CHOOSING: Weighted = tuple(
-    (family, 1.0) for family in (gated_table, waves, forecast, sets, pairs, deep_linear, counts, repeats)
+    (family, 1.0) for family in (gated_table, waves, forecast, sets, pairs, deep_linear, counts, *PLATEAUS)
 )
 """The families that policies are chosen by."""

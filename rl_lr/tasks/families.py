@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from rl_lr.tasks import networks
 from rl_lr.tasks.ingredients import Weighted, finish, integer, log_uniform, normal
-from rl_lr.tasks.plateaus import lookups, parities, recalls, squares
 from rl_lr.tasks.task import Fit, Task
 from rl_lr.tasks.tensors import TensorTask, cross_entropy, next_token, squared_error
 
@@ -249,10 +248,6 @@ TRAINING: Weighted = (
     (series, 1.0),
     (quadratic, 0.75),
     (walls, 0.75),
-    (parities, 0.75),
-    (recalls, 1.0),
-    (lookups, 0.75),
-    (squares, 0.5),
 )
 """The families that train the default policy, with the weight that each is drawn with."""
 

@@ -1,15 +1,18 @@
-"""Families whose loss stays where it is for long before it falls: who lowers the rate there never gets on."""
+"""Families for choosing between policies whose loss stays where it is for long before it falls.
 
-import math
+On such a plateau a rate that is too low and one that is too high look alike: the loss is where it began. None has a
+plateau that nobody leaves, where the lowest rate would win by its noise.
+"""
+
 from functools import partial
 
 import torch
 from numpy.random import Generator
-from torch import Tensor, nn
+from torch import Tensor
 
 from rl_lr.tasks import networks
 from rl_lr.tasks.ingredients import finish, integer, log_uniform, normal
-from rl_lr.tasks.tensors import TensorTask, cross_entropy, squared_error
+from rl_lr.tasks.tensors import TensorTask, cross_entropy, next_token, squared_error
 
 
 def parities(rng: Generator) -> TensorTask:
@@ -57,28 +60,19 @@ def lookups(rng: Generator) -> TensorTask:
     return finish(rng, "lookups", factory, (x, y), cross_entropy, batch=(4, max(8, 80 // length)))
 
 
-class Squares(nn.Module):
-    """Squared projections, summed: around weights of zero, where it begins, hardly anything moves the output."""
-
-    def __init__(self, inputs: int, units: int, start: float) -> None:
-        super().__init__()
-        self.w = nn.Parameter(start * torch.randn(units, inputs) / math.sqrt(inputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[batch, inputs]`` → ``[batch, 1]``."""
-        y: Tensor = (x @ self.w.mT).square().sum(dim=-1, keepdim=True)
-        return y
-
-
-def squares(rng: Generator) -> TensorTask:
-    """Projections are found from the sum of their squares, as a phase is from an intensity."""
-    width, rank = integer(rng, 4, 48), int(rng.integers(1, 4))
-    x = normal(rng, integer(rng, 256, 2048), width)
-    y = (x @ normal(rng, width, rank)).square().sum(dim=1, keepdim=True)
-    y = y / y.mean() + float(rng.choice((0.0, 0.1))) * normal(rng, len(x), 1)
-    factory = partial(Squares, width, rank * integer(rng, 1, 8), log_uniform(rng, 0.01, 0.5))
-    return finish(rng, "squares", factory, (x, y), squared_error)
+def repeats(rng: Generator) -> TensorTask:
+    """A small transformer finds out that the second half of each row is the first one over again."""
+    vocabulary, half = int(rng.integers(8, 24)), int(rng.integers(4, 9))
+    first = torch.from_numpy(rng.integers(vocabulary, size=(1024, half)))
+    width = 4 * int(rng.integers(4, 9))
+    factory = partial(networks.Transformer, vocabulary, 2 * half, width, depth=2)
+    rows = torch.cat((first, first), dim=1)
+    return finish(rng, "repeats", factory, (rows,), next_token, batch=(8, 64))
 
 
 def _one_hot(indices: Tensor, count: int) -> Tensor:
     return torch.nn.functional.one_hot(indices, count).float()
+
+
+PLATEAUS = (parities, recalls, lookups, repeats)
+"""All of them."""
