@@ -140,6 +140,9 @@ class TrainConfig:
     members: int = 2
     """Policies trained one after the other, from networks and on runs of their own; the result acts
     by their mean. One, if the training begins from a policy."""
+    lift: float = 0.0
+    """What is added to the actions of the result between the warm-up and the last fifth of a run, in units of the
+    largest change of the offset: exploring makes low rates prudent (:func:`rl_lr.mean_policy.lifted`)."""
     iterations: int = 22
     """Of each member; one is a whole run of every environment, and then the agent learns from it."""
     groups: int = 48

@@ -9,7 +9,7 @@ from typing import Any
 from rl_lr.agents import Figures, build
 from rl_lr.config import TrainConfig
 from rl_lr.episodes import Plan, play
-from rl_lr.mean_policy import mean_policy
+from rl_lr.mean_policy import lifted, mean_policy
 from rl_lr.policy import Policy, PolicyFileError
 from rl_lr.resume import Progress, checkpoint, save
 from rl_lr.starting import best_policy
@@ -79,7 +79,7 @@ class Course:
         """Write what the iteration came to, measured if it is the last or it is time; the latest figures."""
         every = self._config.validate_every
         due = every and (last or done % every == 0)
-        measured = self._measure(mean_policy(self._members)) if due else {}
+        measured = self._measure(self._mean()) if due else {}
         self._agent.curves.write(done)
         minutes = (time.monotonic() - self._clock) / 60
         self._members[-1] = self._told(self._members[-1], done, minutes, measured)
@@ -100,9 +100,13 @@ class Course:
     def policy(self) -> Policy:
         """What has come of it: the mean of the members, or, if it began from a policy, the best that was measured."""
         if self._begun.first is None:
-            return mean_policy(self._members)
+            return self._mean()
         folders = (checkpoint(self._out, iterations) for iterations in range(self._done + 1))
         return best_policy([Policy.load(one) for one in folders if one.is_dir()], str(self._out))
+
+    def _mean(self) -> Policy:
+        """What the members come to, together."""
+        return lifted(mean_policy(self._members), self._config.lift)
 
     def _measure(self, policy: Policy) -> Figures:
         """On runs kept apart."""
