@@ -14,6 +14,7 @@ import rl_lr
 from rl_lr.agents import Figures
 from rl_lr.config import ControlConfig, DrawConfig, PPOConfig
 from rl_lr.episodes import Plan, Trial, final_scores
+from rl_lr.mean_policy import lifted
 from rl_lr.policy import Policy
 from rl_lr.signals import NUM_SIGNALS
 from rl_lr.tasks.families import quadratic
@@ -61,6 +62,16 @@ def test_several_members_act_by_their_mean_and_differ(tmp_path: Path) -> None:
     torch.testing.assert_close(Policy.load(tmp_path).mean(signals), mean)
     assert (first.mean(signals) - second.mean(signals)).abs().min() > 0
     assert policy.provenance["runs"] == 2 * TINY.runs
+
+
+def test_what_comes_of_a_training_is_lifted_and_its_checkpoints_are_not(tmp_path: Path) -> None:
+    policy = rl_lr.train(tmp_path, [quadratic], replace(TINY, iterations=1, lift=0.1))
+    kept = Policy.load(tmp_path / "checkpoints" / "00001")
+    assert lifted(kept, 0.1).sha256 == policy.sha256
+    middle = torch.zeros(1, NUM_SIGNALS)
+    torch.testing.assert_close(
+        policy.mean(middle) - kept.mean(middle), torch.tensor([0.1]), rtol=0, atol=1e-4
+    )
 
 
 def test_training_stops_when_asked_and_still_exports(tmp_path: Path) -> None:
