@@ -142,7 +142,7 @@ class TrainConfig:
     by their mean. One, if the training begins from a policy."""
     lift: float = 0.0
     """What is added to the actions of the result between the warm-up and the last fifth of a run, in units of the
-    largest change of the offset: exploring makes low rates prudent (:func:`rl_lr.mean_policy.lifted`)."""
+    largest change of the offset: exploring makes low rates prudent (``rl_lr.mean_policy.lifted``)."""
     iterations: int = 22
     """Of each member; one is a whole run of every environment, and then the agent learns from it."""
     groups: int = 48
