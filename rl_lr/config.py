@@ -186,6 +186,14 @@ class TrainConfig:
             )
         if self.agent not in ("ppo", "dqn"):
             raise ValueError(f"TrainConfig.agent is {self.agent!r}: choose 'ppo' or 'dqn'.")
+        if not -1.0 <= self.lift <= 1.0:
+            raise ValueError(
+                f"TrainConfig.lift is {self.lift}: actions are from -1 to 1, so give a share of that."
+            )
+        if self.lift and self.agent == "dqn":
+            raise ValueError(
+                "TrainConfig.lift is for agent 'ppo': what chooses among a few actions is not lifted."
+            )
 
     @property
     def total_iterations(self) -> int:

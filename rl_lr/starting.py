@@ -29,6 +29,10 @@ def starting_point(start: "str | Policy | None", config: TrainConfig) -> tuple[P
             "A training that begins from a policy keeps the best that it measures, and validate_every is 0: give the "
             "iterations between measurements."
         )
+    if config.lift:
+        raise ValueError(
+            f"lift is {config.lift}, and a training that begins from a policy keeps what it measured: leave lift at 0."
+        )
     hidden = tuple(weight.shape[0] for weight, _ in policy.layers[:-1])
     return policy, replace(config, members=1, hidden=hidden, control=policy.control)
 

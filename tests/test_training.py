@@ -74,6 +74,20 @@ def test_what_comes_of_a_training_is_lifted_and_its_checkpoints_are_not(tmp_path
     )
 
 
+@pytest.mark.parametrize("lift", [1.5, float("nan")])
+def test_a_lift_that_is_no_share_of_an_action_is_refused(lift: float) -> None:
+    with pytest.raises(ValueError, match=r"TrainConfig.lift is .*: actions are from -1 to 1"):
+        replace(TINY, lift=lift)
+
+
+def test_a_lift_of_what_cannot_be_lifted_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="lift is for agent 'ppo'"):
+        replace(TINY, agent="dqn", lift=0.1)
+    with pytest.raises(ValueError, match="leave lift at 0"):
+        rl_lr.train(tmp_path, [quadratic], replace(MEASURED, lift=0.1), start="default")
+    assert not list(tmp_path.iterdir())
+
+
 def test_training_stops_when_asked_and_still_exports(tmp_path: Path) -> None:
     rl_lr.train(tmp_path, [quadratic], TINY, should_stop=lambda: True)
     assert Policy.load(tmp_path).provenance["iterations"] == 1

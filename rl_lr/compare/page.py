@@ -19,6 +19,10 @@ _ABOUT: dict[Suite, str] = {
     "own": "tasks of one's own; the loss of a fit is what it monitors, or its mean over the last tenth of the steps",
 }
 
+_LUCK = """\
+  The last line is what remains of tuning when luck is taken out: the setting that won for one seed, from another.
+"""
+
 
 def results_page(
     comparison: Comparison, suite: Suite, policy: Policy, figures: list[Path], page: Path
@@ -51,8 +55,7 @@ def results_page(
   {", ".join(f"{count} at {steps} steps" for steps, count in seeds)}.
 - Reference: for each workload and seed the best of {REFERENCE_RUNS} runs, nine rates × cosine, linear, WSD.
   Its cost is those {REFERENCE_RUNS} runs; every other line is one run, unless it says "best of".
-  The last line is what remains of tuning when luck is taken out: the setting that won for one seed, from another.
-- Base rates ×0.01 to ×100 around one usual rate per optimizer. Regret: nats of the floored training loss on a
+{_LUCK if comparison.carried_over else ""}- Base rates ×0.01 to ×100 around one usual rate per optimizer. Regret: nats of the floored training loss on a
   fixed sample above the reference, below zero is better than it. Normalised regret: 0 is the reference, 1 the
   initial loss. "Reached at": share of the horizon until the reference's final loss, looked at fourteen times.
 - Intervals: 95 % bootstrap over workloads, of the mean of the middle half.
