@@ -100,6 +100,7 @@ class RLLearningRate(Callback):
         self.optimizers = [optimizers] if isinstance(optimizers, (int, str)) else optimizers
         self.monitor, self.on_conflict, self.on_error = monitor, on_conflict, on_error
         self.granularity, self.on_divergence, self.average = granularity, on_divergence, average
+        self._key = self._generate_state_key(optimizers=self.optimizers)  # Lightning asks five times a step
         self.schedulers: dict[int, RLScheduler] = {}
         self._averages = Averages()
         self.names: dict[int, str] = {}
@@ -107,6 +108,7 @@ class RLLearningRate(Callback):
         self._fallbacks = Fallbacks(on_error, type(self).__name__)
         self._restored: dict[int, Any] = {}
         self._final: dict[int, Any] = {}  # state at the end of the latest fit
+        self._interval = 1  # steps between rates that are logged
 
     @property
     def scheduler(self) -> RLScheduler | None:
@@ -117,7 +119,7 @@ class RLLearningRate(Callback):
     @override
     def state_key(self) -> str:
         """Tells callbacks of different optimizers apart in a checkpoint."""
-        return self._generate_state_key(optimizers=self.optimizers)
+        return self._key
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -145,6 +147,7 @@ class RLLearningRate(Callback):
                 "that it does not hold are the optimizer's present ones, and their schedule starts anew."
             )
         self._restored, self._averages = {}, Averages(self.schedulers.values())
+        self._interval = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
         for index, scheduler in self.schedulers.items():
             self._log(trainer, index, decided=scheduler.controller.step == 0)
 
@@ -267,8 +270,8 @@ class RLLearningRate(Callback):
 
     def _log(self, trainer: Trainer, index: int, decided: bool) -> None:
         """Rates at the Trainer's logging interval; offset, action and signals at decisions."""
-        scheduler, interval = self.schedulers[index], max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
-        if not decided and scheduler.controller.step % interval:
+        scheduler = self.schedulers[index]
+        if not decided and scheduler.controller.step % self._interval:
             return
         prefix = "rl_lr" if len(trainer.optimizers) == 1 else f"rl_lr/{self.names[index]}"
         metrics = rates(scheduler, prefix) | (decision(scheduler, prefix) if decided else {})

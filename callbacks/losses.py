@@ -50,7 +50,7 @@ class Losses:
             metric = self._metrics[index]
             loss = returned if metric is None else self._trainer.callback_metrics.get(metric)
             if isinstance(loss, Tensor):
-                waiting.append(loss.detach())
+                waiting.append(loss.detach() if loss.requires_grad else loss)
                 self._known.add(index)
 
     def take(self, index: int) -> Tensor | None:

@@ -98,7 +98,8 @@ class GroupRates:
 
     def _set(self, rates: list[float]) -> None:
         for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
-            set_rate(group, rate)
+            if group["lr"] is not rate:  # the very float that was written is mostly there still
+                set_rate(group, rate)
 
     def _read_bases(self) -> None:
         """A group added later brings its own, or shares the tensor that holds an earlier one's."""

@@ -6,6 +6,7 @@ needs no measurement: the shape s(t) and the steps at which the policy is asked.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, get_args
 
 from rl_lr.config import ControlConfig
@@ -78,11 +79,19 @@ def base_schedule(step: int, total_steps: int, name: str, config: ControlConfig)
     >>> [round(base_schedule(t, 1000, "cosine", config), 4) for t in (0, 25, 50, 525, 999)]
     [0.001, 0.0316, 1.0, 0.5, 0.0]
     """
-    step = min(max(step, 0), total_steps - 1)
-    warmup = warmup_steps(total_steps, config)
-    if step < warmup:
-        return float(config.warmup_floor ** (1.0 - step / warmup))
-    return _SHAPES[name]((step - warmup) / (total_steps - warmup))
+    return base_schedule_of(total_steps, name, config)(step)
+
+
+def base_schedule_of(total_steps: int, name: str, config: ControlConfig) -> Callable[[int], float]:
+    """:func:`base_schedule` of one run, as a function of t: what does not depend on t is reckoned once."""
+    return partial(_value, _SHAPES[name], warmup_steps(total_steps, config), total_steps, config.warmup_floor)
+
+
+def _value(shape: Callable[[float], float], warmup: int, total_steps: int, floor: float, step: int) -> float:
+    step = min(step, total_steps - 1)
+    if step >= warmup:
+        return shape((step - warmup) / (total_steps - warmup))
+    return float(floor ** (1.0 - max(step, 0) / warmup))
 
 
 def decision_steps(total_steps: int, config: ControlConfig) -> tuple[int, ...]:

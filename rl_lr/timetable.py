@@ -10,7 +10,7 @@ import bisect
 import math
 
 from rl_lr.config import ControlConfig
-from rl_lr.schedules import BaseSchedule, base_schedule, check_schedule, decision_steps, warmup_steps
+from rl_lr.schedules import BaseSchedule, base_schedule_of, check_schedule, decision_steps, warmup_steps
 
 LEAST_HORIZON = 1000
 """Steps that a run of unknown length is taken to have at its beginning; its warm-up is that of such a run."""
@@ -21,6 +21,8 @@ MEASURED_PER_WINDOW = 6
 _SHORT_WINDOW = 5  # steps up to which every one is measured
 
 _IN_A_ROW = 4  # consecutive steps measured in longer windows, which make one pair less
+
+_AT_ONCE = 32  # values of the schedule: one in each step costs tenfold, its code being out of the cache
 
 _ENDLESS = 10**12  # steps; decisions are laid out up to here
 
@@ -46,17 +48,24 @@ class Timetable:
                 f"total_steps is {total_steps}: give the number of optimizer steps of the run, at least 1."
             )
         check_schedule(schedule)
-        self.total_steps, self.schedule, self._config = total_steps, schedule, config
+        self.total_steps, self.schedule = total_steps, schedule
         self.decisions = _endless(config) if total_steps is None else decision_steps(total_steps, config)
         self.warmup = warmup_steps(total_steps or LEAST_HORIZON, config)
+        self._shape = base_schedule_of(
+            total_steps or LEAST_HORIZON, schedule if total_steps else "constant", config
+        )
         self._window = (0, 0)  # looked up last: most steps are in the window of the step before
-        self._value = (-1, 0.0)  # step, and s(t): it is asked for several times
+        self._every = 1  # distance between the beginnings of what is measured in it
+        self._values: list[float] = []  # s(t) of some steps
+        self._first = 0  # the first of them
 
     def value(self, step: int) -> float:
         """s(t), in (0, 1]."""
-        if self._value[0] != step:
-            self._value = step, self._shape(step)
-        return self._value[1]
+        index = step - self._first
+        if not 0 <= index < len(self._values):
+            self._first, index = step, 0
+            self._values = [self._shape(later) for later in range(step, step + _AT_ONCE)]
+        return self._values[index]
 
     def progress(self, step: int) -> float:
         """t / T, in [0, 1]."""
@@ -72,12 +81,8 @@ class Timetable:
 
     def is_measured(self, step: int) -> bool:
         """Whether the gradient and weights of a step are wanted: in long windows of a few in a row, now and then."""
-        start, end = self.window(step)
-        length = end - start
-        if length <= _SHORT_WINDOW:
-            return True
-        every = max(2 * _IN_A_ROW, math.ceil((_IN_A_ROW - 1) * length / MEASURED_PER_WINDOW))
-        return (step - start) % every < _IN_A_ROW
+        start, _ = self.window(step)
+        return (step - start) % self._every < _IN_A_ROW
 
     def window(self, step: int) -> tuple[int, int]:
         """The decision that ``step`` follows, and the next one, or the horizon."""
@@ -87,12 +92,15 @@ class Timetable:
             last = self.total_steps or _ENDLESS
             end = self.decisions[index] if index < len(self.decisions) else last
             self._window = self.decisions[index - 1], end
+            self._every = _distance(end - self.decisions[index - 1])
         return self._window
 
-    def _shape(self, step: int) -> float:
-        if self.total_steps is None:
-            return base_schedule(min(step, self.warmup), LEAST_HORIZON, "constant", self._config)
-        return base_schedule(step, self.total_steps, self.schedule, self._config)
+
+def _distance(length: int) -> int:
+    """Steps from the beginning of what is measured in a window to that of the next; in short ones all is measured."""
+    if length <= _SHORT_WINDOW:
+        return 1
+    return max(2 * _IN_A_ROW, math.ceil((_IN_A_ROW - 1) * length / MEASURED_PER_WINDOW))
 
 
 def _endless(config: ControlConfig) -> tuple[int, ...]:
