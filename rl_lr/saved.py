@@ -1,4 +1,4 @@
-"""Whether a saved run can go on under a scheduler."""
+"""Whether a saved run can go on under a scheduler, and what of it."""
 
 from typing import Any
 
@@ -30,3 +30,27 @@ def check_saved(state: dict[str, Any], granularity: Granularity, groups: int, av
         raise ValueError(
             "The saved run kept an average of the weights, this scheduler keeps none: build it with average=True."
         )
+
+
+def unsketched(state: dict[str, Any], width: int) -> dict[str, Any]:
+    """The state of a controller without what was measured on single coordinates in the window under way.
+
+    Where weights are spread over processes, each measures its own shard, and a checkpoint holds what one of them
+    measured. The signals of the next decision that need coordinates are then those of the rest of its window.
+
+    Args:
+        state: of a :class:`rl_lr.controller.Controller`.
+        width: coordinates in the sketches from now on.
+    """
+    signals = state["signals"]
+    window, history = signals["window"], signals["history"]
+    blank = window["gradient"].new_zeros(len(window["gradient"]), width)
+    sums = {name: window[name].new_zeros(window[name].shape) for name in ("pairs", "products")}
+    forgotten = {
+        "window": window | sums | {"gradient": blank},
+        "history": history | {"displacement": blank},
+        **dict.fromkeys(("before", "start", "latest")),
+        "span": 0,
+        "unseen": 0,
+    }
+    return state | {"width": width, "signals": signals | forgotten}

@@ -17,7 +17,7 @@ from rl_lr.controller import Controller
 from rl_lr.optimizer_step import bare, gradient, shard, skipped
 from rl_lr.param_groups import GroupRates, base_rate
 from rl_lr.policy import Policy
-from rl_lr.saved import check_saved
+from rl_lr.saved import check_saved, unsketched
 from rl_lr.schedules import BaseSchedule
 from rl_lr.sketches import Granularity, Sketches, check_granularity
 from rl_lr.snapshots import OnDivergence, Snapshots, check_on_divergence
@@ -96,6 +96,7 @@ class RLScheduler:
             base_rate(group)  # refuses it before anything is changed
         self.granularity = granularity
         parameters = self._measured()
+        self._sharded = any(shard(parameter) is not parameter for parameter in parameters)
         self._sketches = Sketches([shard(p).numel() for p in parameters], granularity)
         self.controller = Controller(
             runs=self._sketches.rows,
@@ -191,14 +192,15 @@ class RLScheduler:
         existing(self.average).keep()
 
     def joined(self, state: dict[str, Any]) -> dict[str, Any]:
-        """A state of the optimizer, with its parameter groups as they were before the scheduler came."""
-        return state | {"param_groups": self._rates.joined(state["param_groups"])}
+        """An optimizer's state, empty where another process has it, with its groups as they were before the scheduler came."""
+        return state and state | {"param_groups": self._rates.joined(state["param_groups"])}
 
     def state_dict(self) -> dict[str, Any]:
         """State as plain types and tensors, safe for ``torch.load(weights_only=True)``."""
         return {
             "base_lrs": list(self.base_lrs),
             "granularity": self.granularity,
+            "sharded": self._sharded,
             "controller": self.controller.state_dict(),
         } | ({} if self.average is None else {"average": self.average.state_dict()})
 
@@ -213,7 +215,11 @@ class RLScheduler:
         check_saved(state, self.granularity, len(self.optimizer.param_groups), self.average is not None)
         if self.average is not None and "average" in state:
             self.average.load_state_dict(state["average"])
-        self.controller.load_state_dict(state["controller"])
+        spread = self._sharded or state.get("sharded", False)
+        controller = state["controller"]
+        self.controller.load_state_dict(
+            unsketched(controller, self.controller.width) if spread else controller
+        )
         self._rates.bases[:] = [float(rate) for rate in state["base_lrs"]]
         if self._snapshots is not None:
             self._snapshots.restart()
@@ -285,12 +291,8 @@ class RLScheduler:
     def _measured(self) -> list[Tensor]:
         """What is sketched; with a row for each parameter also what is frozen, which may change."""
         frozen_too = self.granularity == "tensor"
-        return [
-            p
-            for group in self.optimizer.param_groups
-            for p in group["params"]
-            if p.requires_grad or frozen_too
-        ]
+        groups = self.optimizer.param_groups
+        return [p for group in groups for p in group["params"] if p.requires_grad or frozen_too]
 
     def _sketch(self, tensors: list[Tensor]) -> Tensor:
         """``[rows, width]``, where the controller is."""

@@ -57,6 +57,16 @@ def across(what: str, verdict: str) -> pytest.MarkDecorator:
         pytest.param(
             "sharded", marks=across("FSDP 2 with RLScheduler(agree=...)", "the same decisions on shards")
         ),
+        pytest.param(
+            "spread",
+            marks=across("FSDP 2 in a Trainer (ModelParallelStrategy)", "the same decisions on shards"),
+        ),
+        pytest.param(
+            "spread, resumed",
+            marks=across(
+                "FSDP 2 in a Trainer, resumed", "goes on; what was measured since the last decision is lost"
+            ),
+        ),
         pytest.param("exploding", marks=across("DDP, a run that explodes", "the same bits")),
     ],
 )
@@ -65,6 +75,12 @@ def test_ranks_end_with_the_same_bits(kind: str, ranks: list[dict[str, Any]]) ->
     assert torch.equal(first["weights"], second["weights"])
     assert first["rates"] == second["rates"]
     assert len(set(first["rates"])) > 50  # decisions were made
+
+
+def test_a_run_on_shards_goes_on_at_the_rate_that_it_had(ranks: list[dict[str, Any]]) -> None:
+    for one in ranks:
+        assert one["spread, resumed"]["steps"] == 120
+        assert one["spread, resumed"]["rates"][0] == pytest.approx(one["spread"]["rates"][-1], rel=0.5)
 
 
 def test_two_ranks_train_from_a_rate_a_hundred_times_too_low(ranks: list[dict[str, Any]]) -> None:

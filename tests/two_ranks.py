@@ -13,9 +13,9 @@ import torch
 from fits import ByHand, Module, rows, trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
@@ -39,6 +39,25 @@ class Unused(Module):
         return nn.functional.mse_loss(y, batch[1])
 
 
+class Spread(Module):
+    """Has its weights spread over both ranks (FSDP 2)."""
+
+    def __init__(self) -> None:
+        super().__init__(lr=1e-4)
+        self.wide = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 8))
+
+    def configure_model(self) -> None:
+        mesh = cast("DeviceMesh", self.device_mesh)["data_parallel"]
+        for part in (self.wide[0], self.wide[2], self.network):
+            fully_shard(part, mesh=mesh)
+
+    def loss(self, batch: list[Tensor]) -> Tensor:
+        return nn.functional.mse_loss(self.network(self.wide(batch[0])), batch[1])
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.parameters(), self.lr)
+
+
 class LocalLoss(ByHand):
     """Returns a loss on the first rank only: what is missing must not keep the other waiting."""
 
@@ -58,7 +77,11 @@ def fit(
     """Train on both ranks; the weights that this one ends with, its rates, and the steps made."""
     logger, board = TensorBoardLogger(logs) if logs else False, ConvergenceBoard()
     saving = [ModelCheckpoint(save, filename="{epoch}")] if save else []
-    strategy = DDPStrategy(find_unused_parameters=True, process_group_backend="gloo")
+    strategy: Any = DDPStrategy(find_unused_parameters=True, process_group_backend="gloo")
+    if isinstance(module, Spread):
+        strategy = ModelParallelStrategy(
+            2, 1, save_distributed_checkpoint=False, process_group_backend="gloo"
+        )
     run = trainer(
         callback,
         board,
@@ -70,8 +93,18 @@ def fit(
         enable_checkpointing=bool(save),
     )
     run.fit(module, rows(), ckpt_path=resume)
-    weights = torch.cat([p.detach().flatten() for p in module.parameters()])
-    return {"weights": weights, "rates": module.rates, "steps": run.global_step, "shown": len(board.traces)}
+    return {
+        "weights": whole(module),
+        "rates": module.rates,
+        "steps": run.global_step,
+        "shown": len(board.traces),
+    }
+
+
+def whole(network: nn.Module) -> Tensor:
+    """Its weights, put together from both ranks where they are spread."""
+    weights = [p.full_tensor() if isinstance(p, DTensor) else p for p in network.parameters()]
+    return torch.cat([p.detach().flatten() for p in weights])
 
 
 def sharded() -> dict[str, Any]:
@@ -98,8 +131,7 @@ def sharded() -> dict[str, Any]:
         optimizer.step()
         scheduler.step(loss)
         losses.append(float(loss.detach()))
-    weights = torch.cat([cast("DTensor", p).full_tensor().detach().flatten() for p in network.parameters()])
-    return {"weights": weights, "rates": rates, "fell to": losses[-1] / losses[0]}
+    return {"weights": whole(network), "rates": rates, "fell to": losses[-1] / losses[0]}
 
 
 def main(folder: Path, resume: str | None) -> None:
@@ -114,7 +146,10 @@ def main(folder: Path, resume: str | None) -> None:
             "by hand": fit(LocalLoss(), RLLearningRate()),
             "exploding": fit(Module(lr=100.0), RLLearningRate()),
             "sharded": sharded(),
+            "spread": fit(Spread(), RLLearningRate(total_steps=120), save=folder / "spread"),
         }
+        last = folder / "spread" / "epoch=2.ckpt"
+        results["spread, resumed"] = fit(Spread(), RLLearningRate(total_steps=120), 6, resume=last)
     else:
         results = {"resumed": fit(Module(lr=1e-4), RLLearningRate(total_steps=120), 5, resume=resume)}
     torch.save(results, folder / f"rank{torch.distributed.get_rank()}.pt")
