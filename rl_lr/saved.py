@@ -33,7 +33,7 @@ def check_saved(state: dict[str, Any], granularity: Granularity, groups: int, av
 
 
 def unsketched(state: dict[str, Any], width: int) -> dict[str, Any]:
-    """The state of a controller without what was measured on single coordinates in the window under way.
+    """The state of a controller without what it knows of single coordinates: in the window under way, and of the last one.
 
     Where weights are spread over processes, each measures its own shard, and a checkpoint holds what one of them
     measured. The signals of the next decision that need coordinates are then those of the rest of its window.
