@@ -18,6 +18,12 @@ def check_on_conflict(on_conflict: str) -> None:
         raise ValueError(f"on_conflict is {on_conflict!r}: choose 'raise' or 'override'.")
 
 
+def check_total_steps(total_steps: int | None) -> None:
+    """Refuse a horizon without a step."""
+    if total_steps is not None and total_steps < 1:
+        raise ValueError(f"total_steps is {total_steps}: give the optimizer steps of the fit, at least 1.")
+
+
 def check_trainer(trainer: Trainer, on_conflict: str) -> None:
     """Refuse strategies and schedulers that would set rates as well; warn of what will be ignored."""
     strategy = type(trainer.strategy).__name__

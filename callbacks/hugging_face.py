@@ -4,27 +4,33 @@ A Trainer tells its callbacks neither the loss of a step nor of itself, and call
 change the loop overrides the Trainer's methods. So the callback is given the Trainer, and overrides three of those
 methods on it: ``training_step``, whose values over the accumulated batches add up to the loss of the step, whatever
 the model or a subclass computes it by; ``create_scheduler``, so that the rate has no second master and our state lies
-where a schedule's lies in a checkpoint; and ``log``. Needs the optional extra ``hf``.
+where a schedule's lies in a checkpoint; and ``log``. With averaged weights also ``evaluation_loop`` and ``save_model``,
+whose weights they are. Needs the optional extra ``hf``.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
+from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from rl_lr.callbacks.checks import OnConflict, check_on_conflict
+from rl_lr.callbacks.checks import OnConflict, check_on_conflict, check_total_steps
 from rl_lr.callbacks.fallbacks import Fallbacks, OnError
+from rl_lr.callbacks.hugging_face_schedule import Schedule
 from rl_lr.callbacks.loggers import decision, rates
 from rl_lr.policy import Policy
 from rl_lr.scheduler import RLScheduler
 from rl_lr.schedules import BaseSchedule, check_schedule
+from rl_lr.sketches import Granularity, check_granularity
 from rl_lr.snapshots import OnDivergence, check_on_divergence
 
 try:
     from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+    from transformers.trainer_utils import EvalLoopOutput
 except ImportError as error:
     raise ImportError("RLLearningRateHF needs transformers: pip install 'rl-lr[hf]'.") from error
 
@@ -39,8 +45,7 @@ class RLLearningRateHF(TrainerCallback):
         trainer.train()
 
     The rate of the arguments, or of the optimizer that the Trainer was given, is the base rate: it may be off by
-    a factor of about 100 either way. The horizon is the Trainer's own, ``max_steps`` or its epochs. Rate and base
-    rate per group, offset, action and guard events stand under ``rl_lr/`` in the Trainer's logs, where the loss is;
+    a factor of about 100 either way. Rate and base rate per group, offset, action and guard events stand under ``rl_lr/`` in the Trainer's logs, where the loss is;
     ``learning_rate`` there is the rate that was used. Checkpoints hold the state.
 
     ``lr_scheduler_type="linear"`` is what a Trainer has if nobody chose, so it is replaced without a word, as
@@ -49,18 +54,25 @@ class RLLearningRateHF(TrainerCallback):
     Args:
         trainer: that it will be added to.
         policy: a name that ships with the package, a folder, or a :class:`rl_lr.Policy`.
+        total_steps: horizon in steps of the optimizer; None takes the Trainer's own, ``max_steps`` or its epochs.
         base_schedule: the shape that the rate follows where the policy does nothing.
         on_conflict: ``"raise"`` refuses a Trainer with a schedule that was chosen; ``"override"`` ignores it.
         on_error: ``"fallback"`` hands an ailing run back to its base schedule with one warning,
             ``"raise"`` stops it.
+        granularity: ``"network"``, one multiplier for all, or ``"tensor"``, one for each parameter, by
+            its own signals. During the training the optimizer then has a parameter group for each;
+            checkpoints hold the groups that it had. Logged are then means.
         on_divergence: ``"restore"`` takes a run that has exploded back to where it was healthy, with a
             tenth of the rate, for which two copies of the parameters and the optimizer's averages are kept;
             ``"cut"`` only lowers the rate.
+        average: an average of the weights, which forgets all but the last few per cent of the run
+            (:mod:`rl_lr.averaging`), is evaluated, is the model of checkpoints, and stays in it after the training
+            unless ``load_best_model_at_end`` puts another one there.
 
     Raises:
         PolicyFileError: at once, if the policy cannot be loaded.
-        ValueError: at once, for an unknown choice or a conflict; when the training starts, for an optimizer that
-            cannot be controlled.
+        ValueError: at once, for a horizon below 1, an unknown choice or a conflict; when the training starts, for an
+            optimizer that cannot be controlled or a checkpoint of other settings.
     """
 
     def __init__(
@@ -68,24 +80,34 @@ class RLLearningRateHF(TrainerCallback):
         trainer: Trainer,
         policy: str | Policy = "default",
         *,
+        total_steps: int | None = None,
         base_schedule: BaseSchedule = "cosine",
         on_conflict: OnConflict = "raise",
         on_error: OnError = "fallback",
+        granularity: Granularity = "network",
         on_divergence: OnDivergence = "restore",
+        average: bool = False,
     ) -> None:
+        check_total_steps(total_steps)
         check_schedule(base_schedule)
+        check_granularity(granularity)
         check_on_divergence(on_divergence)
         check_on_conflict(on_conflict)
         _check_trainer(trainer, on_conflict)
         self.policy = policy if isinstance(policy, Policy) else Policy.load(policy)
-        self.base_schedule, self.on_error, self.on_divergence = base_schedule, on_error, on_divergence
+        self.total_steps, self.base_schedule, self.on_error = total_steps, base_schedule, on_error
+        self.granularity, self.on_divergence, self.average = granularity, on_divergence, average
         self._trainer = trainer
         self._fallbacks = Fallbacks(on_error, type(self).__name__)
-        self._schedule: _Schedule | None = None  # of the training under way
+        self._schedule: Schedule | None = None  # of the training under way
         self._training_step, self._log = trainer.training_step, trainer.log
         trainer.create_scheduler = self._create_scheduler  # type: ignore[method-assign, assignment]
         trainer.training_step = self._observed_step  # type: ignore[method-assign]
         trainer.log = self._log_with_ours  # type: ignore[method-assign]
+        if average:
+            self._evaluation_loop, self._save_model = trainer.evaluation_loop, trainer.save_model
+            trainer.evaluation_loop = self._averaged_loop  # type: ignore[method-assign]
+            trainer.save_model = self._save_averaged  # type: ignore[method-assign]
 
     @property
     def scheduler(self) -> RLScheduler | None:
@@ -99,7 +121,7 @@ class RLLearningRateHF(TrainerCallback):
         """Go on from the state of a checkpoint; if it holds none of ours, start anew for what is left."""
         assert self._schedule is not None
         if self._schedule.saved is not None:
-            self._schedule.scheduler.load_state_dict(self._schedule.saved)
+            self._schedule.go_on(self._schedule.saved)
         elif state.global_step > 0:
             rank_zero_warn(
                 "This training resumes a checkpoint made without RLLearningRateHF: base rates are those of the "
@@ -120,10 +142,13 @@ class RLLearningRateHF(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Let go of the optimizer: it gets its base rate back."""
+        """Leave averaged weights in the model, and let go of the optimizer: it gets its base rate back."""
+        best = args.load_best_model_at_end and state.best_model_checkpoint is not None
+        if self.average and self.scheduler is not None and not best:  # the best one was put in just now
+            self.scheduler.keep_average()
         self._let_go()
 
-    def _create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> "_Schedule":
+    def _create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Schedule:
         """In the place of the Trainer's: before a checkpoint is loaded, so that base rates are the arguments'."""
         if self not in self._trainer.callback_handler.callbacks:
             raise ValueError(
@@ -132,7 +157,7 @@ class RLLearningRateHF(TrainerCallback):
             )
         self._let_go()  # of a training that was broken off
         self._fallbacks = Fallbacks(self.on_error, type(self).__name__)
-        self._schedule = _Schedule(self._scheduler(num_training_steps), self._fallbacks)
+        self._schedule = Schedule(self._trainer, self._scheduler(num_training_steps), self._fallbacks)
         self._trainer.lr_scheduler = self._schedule  # type: ignore[assignment]
         return self._schedule
 
@@ -141,12 +166,14 @@ class RLLearningRateHF(TrainerCallback):
         assert self._trainer.model is not None
         return RLScheduler(
             self._trainer.optimizer,
-            total_steps,
+            self.total_steps or total_steps,
             self.policy,
             self.base_schedule,
+            granularity=self.granularity,
             on_divergence=self.on_divergence,
             buffers=self._trainer.model.buffers(),
             agree=_mean_over_ranks(self._trainer),
+            average=self.average,
         )
 
     def _observed_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
@@ -164,50 +191,33 @@ class RLLearningRateHF(TrainerCallback):
             logs = logs | {name: one for name, one in ours.items() if not name.startswith("rl_lr/signal/")}
         self._log(logs, start_time)
 
+    def _averaged_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """The Trainer's ``evaluation_loop`` on averaged weights."""
+        with self._averaged():
+            return self._evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+
+    def _save_averaged(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The Trainer's ``save_model`` with averaged weights."""
+        with self._averaged():
+            self._save_model(output_dir, _internal_call)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Averaged weights in the model, while it is trained; later they are there anyway."""
+        return nullcontext() if self.scheduler is None else self.scheduler.averaged()
+
     def _let_go(self) -> None:
         if self._schedule is not None:
-            self._schedule.scheduler.detach()
+            self._schedule.detach()
             self._schedule = self._trainer.lr_scheduler = None
-
-
-class _Schedule:
-    """What the Trainer steps, asks for the rate, saves and loads as if it were a scheduler of torch.
-
-    It is stepped after every step that the optimizer made, and not after those that a gradient scaler skipped.
-    """
-
-    def __init__(self, scheduler: RLScheduler, fallbacks: Fallbacks) -> None:
-        self.scheduler, self._fallbacks = scheduler, fallbacks
-        self.loss: Tensor | None = None  # of the batches since the step began
-        self.saved: dict[str, Any] | None = None
-
-    def add(self, loss: Tensor) -> None:
-        """A part of the loss of the step under way."""
-        self.loss = loss if self.loss is None else self.loss + loss
-
-    def step(self) -> None:
-        """Report the step that was made; its loss is complete."""
-        self._fallbacks.step(self.scheduler, self.loss)
-
-    def get_last_lr(self) -> list[float]:
-        """Asked between the optimizer's step and :meth:`step`: the rates that were used."""
-        return self.scheduler.get_last_lr()
-
-    def state_dict(self) -> dict[str, Any]:
-        """With what a ``LambdaLR`` loads, so that a Trainer without us goes on by its own schedule."""
-        ours = self.scheduler.state_dict()
-        return ours | {
-            "last_epoch": self.scheduler.controller.step,
-            "lr_lambdas": [None] * len(ours["base_lrs"]),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Keep it until the training starts, as the Trainer swallows warnings while it loads.
-
-        Another schedule's is left alone, also of one that loaded ours and has counted further.
-        """
-        if "controller" in state and state["controller"]["step"] == state["last_epoch"]:
-            self.saved = state
 
 
 def _check_trainer(trainer: Trainer, on_conflict: str) -> None:

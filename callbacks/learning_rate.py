@@ -10,7 +10,14 @@ from torch import Tensor
 from typing_extensions import override
 
 from rl_lr.callbacks.averages import Averages, go_on
-from rl_lr.callbacks.checks import OnConflict, callbacks_of, check_average, check_on_conflict, check_trainer
+from rl_lr.callbacks.checks import (
+    OnConflict,
+    callbacks_of,
+    check_average,
+    check_on_conflict,
+    check_total_steps,
+    check_trainer,
+)
 from rl_lr.callbacks.choosing import Chosen, index_of, names
 from rl_lr.callbacks.fallbacks import Fallbacks, OnError
 from rl_lr.callbacks.horizon import steps_left
@@ -87,10 +94,7 @@ class RLLearningRate(Callback):
         on_divergence: OnDivergence = "restore",
         average: bool = False,
     ) -> None:
-        if total_steps is not None and total_steps < 1:
-            raise ValueError(
-                f"total_steps is {total_steps}: give the optimizer steps of the fit, at least 1."
-            )
+        check_total_steps(total_steps)
         check_on_conflict(on_conflict)
         check_schedule(base_schedule)
         check_granularity(granularity)

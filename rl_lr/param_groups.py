@@ -42,11 +42,7 @@ class GroupRates:
         self._optimizer, self._split = optimizer, split
         self._counts = [len(group["params"]) for group in optimizer.param_groups] if split else []
         if split:
-            optimizer.param_groups[:] = [
-                _copy(group) | {"params": [parameter]}
-                for group in optimizer.param_groups
-                for parameter in group["params"]
-            ]
+            optimizer.param_groups[:] = apart(optimizer.param_groups)
         self._bases: list[float] = []
         self._read_bases()
 
@@ -112,6 +108,15 @@ class GroupRates:
             base = self._bases[shared[0]] if shared else base_rate(groups[index])
             self._bases.append(base)
             groups[index]["initial_lr"] = base
+
+
+def apart(groups: list[Group]) -> list[Group]:
+    """Groups, of an optimizer or of its state, as one for each of their parameters.
+
+    >>> apart([{"params": [0, 1], "lr": 0.1}])
+    [{'params': [0], 'lr': 0.1}, {'params': [1], 'lr': 0.1}]
+    """
+    return [_copy(group) | {"params": [parameter]} for group in groups for parameter in group["params"]]
 
 
 def joined(groups: list[Group], counts: list[int]) -> list[Group]:

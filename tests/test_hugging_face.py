@@ -52,6 +52,13 @@ def test_a_policy_that_keeps_follows_our_schedule_and_not_the_trainers(tmp_path:
     assert logged(run, "learning_rate") == rates.rates
 
 
+def test_the_horizon_may_be_another_than_the_trainers(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    _, rates = controlled(run, Policy.keep(), total_steps=80)
+    run.train()
+    assert rates.rates == [cosine(step, 80) for step in range(40)]
+
+
 def test_the_horizon_is_that_of_the_epochs(tmp_path: Path) -> None:
     run = trainer(tmp_path, max_steps=-1, num_train_epochs=2, per_device_train_batch_size=100)
     _, rates = controlled(run, Policy.keep())
@@ -236,6 +243,8 @@ def test_an_optimizer_that_steps_in_the_backward_pass_is_refused(tmp_path: Path)
     ("settings", "reason"),
     [
         ({"policy": "no such"}, "no policy 'no such'"),
+        ({"total_steps": 0}, "total_steps is 0"),
+        ({"granularity": "layer"}, "granularity"),
         ({"base_schedule": "sawtooth"}, "Unknown base schedule 'sawtooth'"),
         ({"on_conflict": "maybe"}, "on_conflict is 'maybe'"),
         ({"on_error": "maybe"}, "on_error is 'maybe'"),

@@ -6,21 +6,57 @@ from typing import Any
 import pytest
 import torch
 from hf_fits import Stop, compatible, controlled, cosine, logged, trainer, weights
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector
+from transformers import TrainerCallback
 
 from rl_lr.callbacks import RLLearningRateHF
 from rl_lr.policy import Policy
+
+
+class Worsen(TrainerCallback):
+    """Spoils the weights, so that the last model is not the best one."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step > self.after:
+            with torch.no_grad():
+                for parameter in kwargs["model"].parameters():
+                    parameter.mul_(1.5)
+
+
+class Averages(TrainerCallback):
+    """Averaged and trained weights after each step."""
+
+    def __init__(self, callback: RLLearningRateHF) -> None:
+        self.callback = callback
+        self.averaged: dict[int, Tensor] = {}
+        self.trained: dict[int, Tensor] = {}
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        assert self.callback.scheduler is not None
+        self.trained[state.global_step] = parameters_to_vector(kwargs["model"].parameters()).detach()
+        with self.callback.scheduler.averaged():
+            self.averaged[state.global_step] = parameters_to_vector(kwargs["model"].parameters()).detach()
+
 
 SAVING: dict[str, Any] = {"save_strategy": "steps", "save_steps": 10}
 
 
 @compatible("resume from a checkpoint", "bitwise the same weights, rates and logs")
 @pytest.mark.parametrize("restore_callbacks", [False, True])
-def test_a_resumed_training_is_bitwise_the_uninterrupted_one(restore_callbacks: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [{}, {"granularity": "tensor"}, {"average": True}])
+def test_a_resumed_training_is_bitwise_the_uninterrupted_one(
+    settings: dict[str, Any], restore_callbacks: bool, tmp_path: Path
+) -> None:
     whole = trainer(tmp_path, **SAVING)
-    _, rates = controlled(whole)
+    _, rates = controlled(whole, **settings)
     whole.train()
     resumed = trainer(tmp_path, restore_callback_states_from_checkpoint=restore_callbacks)
-    _, later = controlled(resumed)
+    _, later = controlled(resumed, **settings)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-20"))
     assert torch.equal(weights(whole), weights(resumed))
     assert rates.rates[20:] == later.rates
@@ -29,10 +65,13 @@ def test_a_resumed_training_is_bitwise_the_uninterrupted_one(restore_callbacks: 
 
 
 @compatible("load_best_model_at_end", "works")
-def test_the_best_model_is_loaded_at_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("average", [False, True])
+def test_the_best_model_is_loaded_at_the_end(average: bool, tmp_path: Path) -> None:
     run = trainer(tmp_path, **SAVING, eval_strategy="steps", eval_steps=10, load_best_model_at_end=True)
-    controlled(run)
+    controlled(run, average=average)
+    run.add_callback(Worsen(after=30))
     run.train()
+    assert min(logged(run, "eval_loss")) == logged(run, "eval_loss")[2]
     assert run.evaluate()["eval_loss"] == pytest.approx(min(logged(run, "eval_loss")), rel=1e-6)
 
 
@@ -40,9 +79,10 @@ def test_the_best_model_is_loaded_at_the_end(tmp_path: Path) -> None:
     "resume without the callback, then with it again",
     "goes on by the Trainer's own schedule, then anew for what is left: one warning",
 )
-def test_a_training_goes_out_of_our_hands_and_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("granularity", ["network", "tensor"])
+def test_a_training_goes_out_of_our_hands_and_back(granularity: str, tmp_path: Path) -> None:
     ours = trainer(tmp_path, **SAVING)
-    controlled(ours)
+    controlled(ours, granularity=granularity)
     ours.add_callback(Stop(20))
     ours.train()
 
@@ -58,6 +98,52 @@ def test_a_training_goes_out_of_our_hands_and_back(tmp_path: Path) -> None:
         again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-30"))
     assert sum("made without" in str(one.message) for one in caught) == 1
     assert rates.rates == [cosine(step, 10) for step in range(10)]
+
+
+@compatible(
+    "average=True", "evaluated, saved as the model, and left in it; what is trained goes on beside it"
+)
+def test_averaged_weights_are_evaluated_saved_and_left_in_the_model(tmp_path: Path) -> None:
+    run = trainer(tmp_path, **SAVING, eval_strategy="steps", eval_steps=10)
+    callback, _ = controlled(run, average=True)
+    averages = Averages(callback)
+    run.add_callback(averages)
+    run.train()
+    names = [name for name, _ in run.model.named_parameters()]
+    for step in (10, 20, 30, 40):
+        saved = load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors")
+        assert torch.equal(parameters_to_vector(saved[name] for name in names), averages.averaged[step])
+        assert not torch.equal(averages.trained[step], averages.averaged[step])
+    assert torch.equal(weights(run), averages.averaged[40])
+    assert run.evaluate()["eval_loss"] == logged(run, "eval_loss")[-2]
+    assert len(run.predict(run.eval_dataset).predictions) == 160
+
+
+@compatible("granularity='tensor'", "works; checkpoints hold the optimizer's own groups")
+def test_every_tensor_has_a_rate_of_its_own_during_the_training(tmp_path: Path) -> None:
+    run = trainer(tmp_path, **SAVING)
+    callback, _ = controlled(run, granularity="tensor")
+    rates: list[list[float]] = []
+
+    class Groups(TrainerCallback):
+        def on_step_end(self, *_: object, **kwargs: Any) -> None:
+            assert callback.scheduler is not None
+            rates.append(callback.scheduler.get_last_lr())
+
+    run.add_callback(Groups())
+    run.train()
+    assert len(rates[-2]) == len(set(rates[-2])) == len(list(run.model.parameters()))
+    saved = torch.load(tmp_path / "checkpoint-20" / "optimizer.pt", weights_only=True)
+    assert [len(group["params"]) for group in saved["param_groups"]] == [2, 2]
+    assert [len(group["params"]) for group in run.optimizer.param_groups] == [2, 2]
+
+
+def test_a_checkpoint_with_averages_goes_on_with_averages_only(tmp_path: Path) -> None:
+    controlled(first := trainer(tmp_path, **SAVING), average=True)
+    first.train()
+    controlled(second := trainer(tmp_path))
+    with pytest.raises(ValueError, match=r"kept an average of the weights.*average=True"):
+        second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-20"))
 
 
 def test_a_checkpoint_of_the_model_alone_starts_anew_for_what_is_left(tmp_path: Path) -> None:
