@@ -41,6 +41,8 @@ def contenders(policy: Policy) -> list[Controlled]:
         Controlled("rl-lr", lambda: policy, mark, control=control),
         Controlled("rl-lr, each tensor", lambda: policy, mark, control=control, granularity="tensor"),
         Controlled("rl-lr, averaged", lambda: policy, mark, control=control, average=True),
+        Controlled("rl-lr, constant", lambda: policy, mark, "constant", control),
+        Controlled("rl-lr, constant, averaged", lambda: policy, mark, "constant", control, average=True),
         Controlled("rl-lr, DQN", lambda: other, other.sha256, control=other.control),
         Controlled("untrained policy", lambda: untrained(policy), mark, control=control),
         Controlled("blind policy", lambda: Blind(policy), mark, control=control),
