@@ -45,8 +45,9 @@ class RLLearningRateHF(TrainerCallback):
         trainer.train()
 
     The rate of the arguments, or of the optimizer that the Trainer was given, is the base rate: it may be off by
-    a factor of about 100 either way. Rate and base rate per group, offset, action and guard events stand under ``rl_lr/`` in the Trainer's logs, where the loss is;
-    ``learning_rate`` there is the rate that was used. Checkpoints hold the state.
+    a factor of about 100 either way. Rate and base rate per group, offset, action and guard events stand under
+    ``rl_lr/`` in the Trainer's logs, where the loss is; ``learning_rate`` there is the rate that was used. Checkpoints
+    hold the state.
 
     ``lr_scheduler_type="linear"`` is what a Trainer has if nobody chose, so it is replaced without a word, as
     ``"constant"`` is; any other, a warm-up, a scheduler or a ``create_scheduler`` of your own is a conflict.
@@ -157,7 +158,9 @@ class RLLearningRateHF(TrainerCallback):
             )
         self._let_go()  # of a training that was broken off
         self._fallbacks = Fallbacks(self.on_error, type(self).__name__)
-        self._schedule = Schedule(self._trainer, self._scheduler(num_training_steps), self._fallbacks)
+        scheduler = self._scheduler(num_training_steps)
+        assert self._trainer.model is not None
+        self._schedule = Schedule(self._trainer.model, scheduler, self._fallbacks)
         self._trainer.lr_scheduler = self._schedule  # type: ignore[assignment]
         return self._schedule
 

@@ -4,7 +4,6 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from transformers import Trainer
 
 from rl_lr.callbacks.averages import TRAINED
 from rl_lr.callbacks.fallbacks import Fallbacks
@@ -19,13 +18,13 @@ class Schedule:
     every parameter has a rate of its own, states of the optimizer hold the groups that it had before.
 
     Args:
-        trainer: whose model is trained.
+        model: what is trained.
         scheduler: what sets the rate.
         fallbacks: what becomes of a scheduler that fails.
     """
 
-    def __init__(self, trainer: Trainer, scheduler: RLScheduler, fallbacks: Fallbacks) -> None:
-        self.scheduler, self._trainer, self._fallbacks = scheduler, trainer, fallbacks
+    def __init__(self, model: nn.Module, scheduler: RLScheduler, fallbacks: Fallbacks) -> None:
+        self.scheduler, self._model, self._fallbacks = scheduler, model, fallbacks
         self.loss: Tensor | None = None  # of the batches since the step began
         self.saved: dict[str, Any] | None = None
         self._hooks = []
@@ -79,11 +78,6 @@ class Schedule:
         for hook in self._hooks:
             hook.remove()
         self.scheduler.detach()
-
-    @property
-    def _model(self) -> nn.Module:
-        assert self._trainer.model is not None
-        return self._trainer.model
 
     def _joined(self, _: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         return self.scheduler.joined(state)

@@ -262,7 +262,8 @@ def test_bad_arguments_are_refused_at_construction_and_leave_the_trainer_alone(
 
 
 def test_without_transformers_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "rl_lr.callbacks.hugging_face")
+    for module in [name for name in sys.modules if name.startswith("rl_lr.callbacks.hugging_face")]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r"needs transformers: pip install 'rl-lr\[hf\]'"):
         _ = rl_lr.callbacks.RLLearningRateHF
