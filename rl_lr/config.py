@@ -149,6 +149,9 @@ class TrainConfig:
     """Tasks in an iteration."""
     group_size: int = 12
     """Runs of each task, at base rates spread over the whole range."""
+    averaged: bool = False
+    """Whether a run is paid for the average of its weights rather than its last ones, which lets rates stay higher
+    to the end; the policy is then best used with ``average=True``. Fits are paid for their last ones."""
     seed: int = 0
     """Of tasks, runs, network and exploration."""
     hidden: tuple[int, ...] = (64, 64)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.exploration import Exploration
-from rl_lr.groups import begin
+from rl_lr.groups import Group, begin
 from rl_lr.memory import is_out_of_memory, too_large
 from rl_lr.policy import Policy
 from rl_lr.randomness import seed_all
@@ -25,6 +25,7 @@ from rl_lr.reward import paired_rewards, score
 from rl_lr.rollout import Draw, draw, split
 from rl_lr.tasks.families import mixture
 from rl_lr.tasks.ingredients import Weighted
+from rl_lr.tasks.task import Fit
 
 Array = NDArray[np.float32]
 
@@ -46,6 +47,8 @@ class Plan:
     """Runs of one task."""
     seed: int
     """Of everything drawn."""
+    averaged: bool = False
+    """Whether the result of a run is the average of its weights; that of a fit never is."""
 
     def group(self, *place: int) -> tuple[Draw, np.random.Generator]:
         """The group that belongs to a place in the training, and the generator that drew it."""
@@ -53,6 +56,10 @@ class Plan:
         drawn = draw(lambda rng: mixture(rng, self.families), self.group_size, rng, self.draw)
         seed_all(int(rng.integers(2**31)))
         return drawn, rng
+
+    def begin(self, drawn: Draw, control: ControlConfig) -> Group:
+        """Runs of a draw, before their first decision."""
+        return begin(drawn, control, average=self.averaged and not isinstance(drawn.task, Fit))
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ def play(plan: Plan, order: Order) -> Episode:
     """Play an episode, straying by what the group's generator draws."""
     drawn, rng = plan.group(order.iteration, order.group)
     strays = order.exploration.draw(rng, plan.control.decision_count, plan.group_size)
-    played = _explore(split(drawn), order, plan.control, strays)
+    played = _explore(plan, split(drawn), order, strays)
     initial, final, observations, actions, rewards = (torch.cat(rows) for rows in zip(*played, strict=True))
     return Episode(
         observations.movedim(0, 1).numpy(),
@@ -128,23 +135,21 @@ class Trial:
 def final_scores(plan: Plan, trial: Trial) -> NDArray[np.float64]:
     """Score of every run of a group at its end, ``[runs]``."""
     drawn, _ = plan.group(VALIDATION, trial.group)
-    with closing(begin(drawn, trial.policy.control)) as group:
+    with closing(plan.begin(drawn, trial.policy.control)) as group:
         while not group.done:
             group.advance(trial.policy.act(group.signals()))
         assert group.final_loss is not None
         return score(group.final_loss, group.initial_loss).numpy()
 
 
-def _explore(
-    parts: list[Draw], order: Order, control: ControlConfig, strays: Tensor
-) -> list[tuple[Tensor, ...]]:
+def _explore(plan: Plan, parts: list[Draw], order: Order, strays: Tensor) -> list[tuple[Tensor, ...]]:
     """Initial and final losses, observations, actions and rewards of each part, ``[runs, ...]`` each.
 
     Parts are played one after the other; one that does not fit into memory, in halves.
     """
     played = []
     for part, own in zip(parts, strays.split([part.runs for part in parts], dim=1), strict=True):
-        columns = _explore_if_it_fits(part, order, control, own)
+        columns = _explore_if_it_fits(plan, part, order, own)
         if columns is not None:
             played.append(columns)
             continue
@@ -153,16 +158,14 @@ def _explore(
             f"one after the other.",
             stacklevel=3,
         )
-        played += _explore(part.parts((part.runs + 1) // 2), order, control, own)
+        played += _explore(plan, part.parts((part.runs + 1) // 2), order, own)
     return played
 
 
-def _explore_if_it_fits(
-    drawn: Draw, order: Order, control: ControlConfig, strays: Tensor
-) -> tuple[Tensor, ...] | None:
+def _explore_if_it_fits(plan: Plan, drawn: Draw, order: Order, strays: Tensor) -> tuple[Tensor, ...] | None:
     """None if memory does not suffice for these runs at once; on return it is free again."""
     try:
-        return _explore_at_once(drawn, order, control, strays)
+        return _explore_at_once(plan, drawn, order, strays)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -171,10 +174,10 @@ def _explore_if_it_fits(
     return None
 
 
-def _explore_at_once(drawn: Draw, order: Order, control: ControlConfig, strays: Tensor) -> tuple[Tensor, ...]:
+def _explore_at_once(plan: Plan, drawn: Draw, order: Order, strays: Tensor) -> tuple[Tensor, ...]:
     gc.collect()  # traced graphs refer to themselves; the memory of the last ones is wanted now
     observations, actions, rewards = [], [], []
-    with closing(begin(drawn, control)) as group:
+    with closing(plan.begin(drawn, plan.control)) as group:
         for row in strays:
             observations.append(group.signals())
             actions.append(order.exploration.act(order.policy, observations[-1], row))

@@ -68,7 +68,10 @@ def train(
     begun = _begin(out, tasks, config, resume, start)
     config = begun.progress.config
     tasks = (begun.progress.tasks or None) if resume and not tasks else tasks
-    plan = Plan(_families(tasks), config.draw, config.control, config.group_size, config.seed)
+    families = _families(tasks)
+    plan = Plan(
+        families, config.draw, config.control, config.group_size, config.seed, averaged=config.averaged
+    )
     _check_tasks(tasks)
     with closing(workers):
         workers.start(plan)

@@ -78,6 +78,16 @@ def test_what_is_played_without_exploring_ends_the_same_each_time_and_apart_from
     assert np.array_equal(scores, final_scores(PLAN, trial))
 
 
+def test_paid_for_averages_the_same_runs_are_worth_something_else() -> None:
+    last, mean = play(PLAN, ORDER), play(replace(PLAN, averaged=True), ORDER)
+    for name in ("observations", "actions", "initial_loss"):
+        assert np.array_equal(getattr(last, name), getattr(mean, name))
+    assert (last.final_loss != mean.final_loss).all()
+    assert not np.array_equal(last.rewards, mean.rewards)
+    trial = Trial(Policy.load("default"), group=0)
+    assert (final_scores(PLAN, trial) != final_scores(replace(PLAN, averaged=True), trial)).all()
+
+
 LIMITED = """
 import resource, warnings
 import numpy as np, torch

@@ -267,8 +267,11 @@ def test_as_a_group_it_has_one_rate_and_no_average(settings: dict[str, Any], rea
         begin(drawn, **settings)
 
 
-def test_fits_are_mixed_with_the_families_of_the_default_policy(tmp_path: Path) -> None:
-    config = TrainConfig(iterations=1, groups=4, group_size=2, validation_groups=1, draw=DrawConfig(60, 90))
+@pytest.mark.parametrize("averaged", [False, True])
+def test_fits_are_mixed_with_the_families_of_the_default_policy(tmp_path: Path, averaged: bool) -> None:
+    config = TrainConfig(
+        iterations=1, groups=4, group_size=2, averaged=averaged, validation_groups=1, draw=DrawConfig(60, 90)
+    )
     fit = LightningFit(Module, rows, EPOCHS, name="regression")
     policy = train(tmp_path, [fit, "built-in"], config, start="default")
     assert policy.provenance["tasks"] == ["regression", "built-in"]

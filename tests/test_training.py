@@ -64,6 +64,16 @@ def test_several_members_act_by_their_mean_and_differ(tmp_path: Path) -> None:
     assert policy.provenance["runs"] == 2 * TINY.runs
 
 
+def test_a_training_that_is_paid_for_averages_learns_something_else(tmp_path: Path) -> None:
+    config = replace(TINY, iterations=1)
+    last = rl_lr.train(tmp_path / "last", [quadratic], config)
+    mean = rl_lr.train(tmp_path / "mean", [quadratic], replace(config, averaged=True))
+    middle = torch.zeros(1, NUM_SIGNALS)
+    assert float(last.mean(middle)) != float(mean.mean(middle))
+    with pytest.raises(ValueError, match=r"started with averaged=True, not False"):
+        rl_lr.train(tmp_path / "mean", [quadratic], config, resume=True)
+
+
 def test_what_comes_of_a_training_is_lifted_and_its_checkpoints_are_not(tmp_path: Path) -> None:
     policy = rl_lr.train(tmp_path, [quadratic], replace(TINY, iterations=1, lift=0.1))
     kept = Policy.load(tmp_path / "checkpoints" / "00001")
