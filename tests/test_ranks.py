@@ -13,6 +13,8 @@ from fits import QUIET, Module, full_loss, rows, trainer
 
 from rl_lr.callbacks import RLLearningRate
 
+GOES_ON = "goes on; what was measured since the last decision is lost"
+
 pytestmark = [pytest.mark.filterwarnings(one) for one in QUIET]
 
 
@@ -63,9 +65,17 @@ def across(what: str, verdict: str) -> pytest.MarkDecorator:
         ),
         pytest.param(
             "spread, resumed",
+            marks=across("FSDP 2 in a Trainer, resumed", GOES_ON),
+        ),
+        pytest.param(
+            "spread, resumed from parts",
             marks=across(
-                "FSDP 2 in a Trainer, resumed", "goes on; what was measured since the last decision is lost"
+                "FSDP 2 in a Trainer, resumed from a checkpoint that each rank wrote its part of", GOES_ON
             ),
+        ),
+        pytest.param(
+            "spread by tensor, resumed from parts",
+            marks=across("FSDP 2 in a Trainer, a rate for each tensor, resumed", GOES_ON),
         ),
         pytest.param("exploding", marks=across("DDP, a run that explodes", "the same bits")),
     ],
@@ -79,8 +89,10 @@ def test_ranks_end_with_the_same_bits(kind: str, ranks: list[dict[str, Any]]) ->
 
 def test_a_run_on_shards_goes_on_at_the_rate_that_it_had(ranks: list[dict[str, Any]]) -> None:
     for one in ranks:
-        assert one["spread, resumed"]["steps"] == 120
-        assert one["spread, resumed"]["rates"][0] == pytest.approx(one["spread"]["rates"][-1], rel=0.5)
+        for way in ("spread, resumed", "spread, resumed from parts"):
+            assert one[way]["steps"] == 120
+            assert one[way]["rates"][0] == pytest.approx(one["spread"]["rates"][-1], rel=0.5)
+        assert one["spread, resumed from parts"]["rates"] == one["spread, resumed"]["rates"]
 
 
 def test_two_ranks_train_from_a_rate_a_hundred_times_too_low(ranks: list[dict[str, Any]]) -> None:

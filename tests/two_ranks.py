@@ -73,14 +73,18 @@ def fit(
     save: Path | None = None,
     resume: Any = None,
     logs: Path | None = None,
+    parts: bool = False,
 ) -> dict[str, Any]:
-    """Train on both ranks; the weights that this one ends with, its rates, and the steps made."""
+    """Train on both ranks; the weights that this one ends with, its rates, and the steps made.
+
+    With ``parts`` each rank writes its part of the checkpoints of weights that are spread.
+    """
     logger, board = TensorBoardLogger(logs) if logs else False, ConvergenceBoard()
     saving = [ModelCheckpoint(save, filename="{epoch}")] if save else []
     strategy: Any = DDPStrategy(find_unused_parameters=True, process_group_backend="gloo")
     if isinstance(module, Spread):
         strategy = ModelParallelStrategy(
-            2, 1, save_distributed_checkpoint=False, process_group_backend="gloo"
+            2, 1, save_distributed_checkpoint=parts, process_group_backend="gloo"
         )
     run = trainer(
         callback,
@@ -99,6 +103,13 @@ def fit(
         "steps": run.global_step,
         "shown": len(board.traces),
     }
+
+
+def resumed(folder: Path, **settings: Any) -> dict[str, Any]:
+    """The second half of a fit with weights that are spread."""
+    fit(Spread(), RLLearningRate(total_steps=120, **settings), save=folder, parts=True)
+    callback = RLLearningRate(total_steps=120, **settings)
+    return fit(Spread(), callback, 6, resume=folder / "epoch=2.ckpt", parts=True)
 
 
 def whole(network: nn.Module) -> Tensor:
@@ -150,6 +161,8 @@ def main(folder: Path, resume: str | None) -> None:
         }
         last = folder / "spread" / "epoch=2.ckpt"
         results["spread, resumed"] = fit(Spread(), RLLearningRate(total_steps=120), 6, resume=last)
+        results["spread, resumed from parts"] = resumed(folder / "parts")
+        results["spread by tensor, resumed from parts"] = resumed(folder / "tensor", granularity="tensor")
     else:
         results = {"resumed": fit(Module(lr=1e-4), RLLearningRate(total_steps=120), 5, resume=resume)}
     torch.save(results, folder / f"rank{torch.distributed.get_rank()}.pt")
