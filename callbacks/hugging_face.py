@@ -94,7 +94,7 @@ class RLLearningRateHF(TrainerCallback):
         check_granularity(granularity)
         check_on_divergence(on_divergence)
         check_on_conflict(on_conflict)
-        _check_trainer(trainer, on_conflict)
+        _check_trainer(trainer, on_conflict, average)
         self.policy = policy if isinstance(policy, Policy) else Policy.load(policy)
         self.total_steps, self.base_schedule, self.on_error = total_steps, base_schedule, on_error
         self.granularity, self.on_divergence, self.average = granularity, on_divergence, average
@@ -223,13 +223,18 @@ class RLLearningRateHF(TrainerCallback):
             self._schedule = self._trainer.lr_scheduler = None
 
 
-def _check_trainer(trainer: Trainer, on_conflict: str) -> None:
-    """Refuse a schedule that was chosen, and optimizers that step where nobody sees it."""
+def _check_trainer(trainer: Trainer, on_conflict: str, average: bool) -> None:
+    """Refuse a schedule that was chosen, optimizers that step where nobody sees it, and averages of what is spread."""
     settings = trainer.args.to_dict()  # enumerations as their values
     if "lomo" in settings["optim"]:
         raise ValueError(
             f"RLLearningRateHF cannot control optim={settings['optim']!r}, which makes its steps during the backward "
             f"pass: use an optimizer such as 'adamw_torch'."
+        )
+    if average and trainer.is_fsdp_enabled:
+        raise ValueError(
+            "average=True would save what the first process averaged for all of them, as FSDP spreads the weights over "
+            "processes and the state of a schedule is written by one: train without FSDP, or leave average out."
         )
     chosen = []
     if trainer.lr_scheduler is not None:

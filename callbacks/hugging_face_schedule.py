@@ -82,5 +82,7 @@ class Schedule:
     def _joined(self, _: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         return self.scheduler.joined(state)
 
-    def _apart(self, _: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-        return state | {"param_groups": apart(state["param_groups"])}
+    def _apart(self, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        """What torch left out when it gave a group of weights that are spread to one of its parameters, they have."""
+        groups = zip(optimizer.param_groups, apart(state["param_groups"]), strict=False)
+        return state | {"param_groups": [ours | theirs for ours, theirs in groups]}

@@ -128,17 +128,26 @@ class WeightAverage:
         return _replaced(state, self._places(), self._weights or self._places())
 
     def state_dict(self) -> dict[str, Any]:
-        """Its state; the tensors are those in use, as in states of torch, so that files hold none of them twice."""
+        """Its state; the tensors are those in use, as in states of torch, so that files hold none of them twice.
+
+        Where weights are spread over processes it holds the part of this one: each has to keep its own.
+        """
         tensors = (*self._buffers, *self._parameters())
-        return {"steps": self.steps, "averages": [self._averages.get(id(tensor)) for tensor in tensors]}
+        averages = [self._averages.get(id(tensor)) for tensor in tensors]
+        return {"steps": self.steps, "averages": averages, "part": self._part()}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict`.
 
         Raises:
-            ValueError: if the weights or buffers are others.
+            ValueError: if the weights or buffers are others, or the part of another process.
         """
+        if state["part"] != self._part():
+            raise ValueError(
+                f"The saved averages are of the weights of {_process(state['part'])}, and this is {_process(self._part())}: "
+                f"where weights are spread, save and load a state for each process."
+            )
         tensors, saved = (*self._buffers, *self._parameters()), state["averages"]
         fitting = [
             average is None or average.shape == shard(t).shape
@@ -164,6 +173,11 @@ class WeightAverage:
                 wide = torch.promote_types(place.dtype, torch.float32)
                 self._averages[id(tensor)] = place.to(wide, copy=True)
 
+    def _part(self) -> int | None:
+        """The process whose part of the weights this is; None where each has all of them."""
+        spread = any(shard(parameter) is not parameter for parameter in self._parameters())
+        return torch.distributed.get_rank() if spread else None
+
     def _places(self) -> list[Tensor]:
         """Where the weights lie that have averages, in the same order."""
         return [shard(tensor) for tensor in self._originals.values()]
@@ -174,6 +188,10 @@ class WeightAverage:
 
     def _trained(self) -> list[Tensor]:
         return [p for p in self._parameters() if p.requires_grad]
+
+
+def _process(part: int | None) -> str:
+    return "a process that holds all of them" if part is None else f"process {part}"
 
 
 def existing(average: WeightAverage | None) -> WeightAverage:

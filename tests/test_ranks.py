@@ -114,6 +114,14 @@ def test_sharded_weights_train(ranks: list[dict[str, Any]]) -> None:
     assert ranks[0]["sharded"]["fell to"] < 0.05
 
 
+@across(
+    "FSDP 2 with RLScheduler(average=True), a state of another process", "refused: each has to keep its own"
+)
+def test_averages_of_another_process_s_part_of_the_weights_are_refused(ranks: list[dict[str, Any]]) -> None:
+    for rank, one in enumerate(ranks):
+        assert f"weights of process {1 - rank}, and this is process {rank}" in one["sharded"]["refusal"]
+
+
 @across("resume on another number of ranks, 2 → 1 → 2", "goes on; with total_steps to the same horizon")
 @pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint need to be provided")
 def test_a_run_moves_from_two_ranks_to_one_and_back(

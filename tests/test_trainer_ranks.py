@@ -1,4 +1,4 @@
-"""Two ranks under Fabric, Accelerate and transformers decide alike."""
+"""Two ranks under Fabric, Accelerate and transformers decide alike, also where each holds a part of the weights."""
 
 import os
 import subprocess
@@ -42,6 +42,13 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
             "Accelerate": "Accelerate",
             "transformers": "Hugging Face Trainer",
         }.items()
+    ]
+    + [
+        pytest.param(kind, marks=pytest.mark.compatibility("Several processes", what, "the same bits"))
+        for kind, what in {
+            "shards": "Hugging Face Trainer on FSDP 2",
+            "shards by tensor": "Hugging Face Trainer on FSDP 2, a rate for each tensor",
+        }.items()
     ],
 )
 def test_ranks_end_with_the_same_bits_at_a_low_loss(kind: str, ranks: list[dict[str, Any]]) -> None:
@@ -50,3 +57,27 @@ def test_ranks_end_with_the_same_bits_at_a_low_loss(kind: str, ranks: list[dict[
     assert first["rates"] == second["rates"]
     assert len(set(first["rates"])) > 100
     assert first["loss"] < 0.15  # from a rate a hundred times too low
+
+
+@pytest.mark.compatibility(
+    "Several processes",
+    "Hugging Face Trainer on FSDP 2, resumed from a sharded checkpoint",
+    "goes on; what was measured since the last decision is lost",
+)
+@pytest.mark.parametrize("kind", ["shards", "shards by tensor"])
+def test_a_run_on_shards_goes_on_where_it_was(kind: str, ranks: list[dict[str, Any]]) -> None:
+    for one in ranks:
+        whole, resumed = one[kind], one[f"{kind}, resumed"]
+        assert resumed["rates"][0] == whole["rates"][75]
+        assert resumed["loss"] < 0.15
+    assert torch.equal(*(one[f"{kind}, resumed"]["weights"] for one in ranks))
+
+
+@pytest.mark.compatibility(
+    "Several processes",
+    "Hugging Face Trainer on FSDP, average=True",
+    "refused: one process writes the state, and would write its own part alone",
+)
+def test_averages_of_weights_that_are_spread_are_refused(ranks: list[dict[str, Any]]) -> None:
+    for one in ranks:
+        assert "FSDP spreads the weights over processes" in one["refusal"]

@@ -131,9 +131,9 @@ def sharded() -> dict[str, Any]:
         torch.distributed.all_reduce(value)
         return value / 2
 
-    scheduler, rates, losses = RLScheduler(optimizer, 400, agree=mean), [], []
+    scheduler, rates, losses = RLScheduler(optimizer, 400, agree=mean, average=True), [], []
     x, y = rows().dataset[:]
-    mine = slice(torch.distributed.get_rank(), None, 2)
+    mine = slice(rank := torch.distributed.get_rank(), None, 2)
     for _ in range(400):
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(network(x[mine]), y[mine])
@@ -142,7 +142,18 @@ def sharded() -> dict[str, Any]:
         optimizer.step()
         scheduler.step(loss)
         losses.append(float(loss.detach()))
-    return {"weights": whole(network), "rates": rates, "fell to": losses[-1] / losses[0]}
+    scheduler.load_state_dict(state := scheduler.state_dict())
+    state["average"]["part"] = 1 - rank
+    try:
+        scheduler.load_state_dict(state)
+    except ValueError as error:
+        refusal = str(error)
+    return {
+        "weights": whole(network),
+        "rates": rates,
+        "fell to": losses[-1] / losses[0],
+        "refusal": refusal,
+    }
 
 
 def main(folder: Path, resume: str | None) -> None:
