@@ -5,6 +5,7 @@
     lr(t) = base_lr · s(t) · exp(o_k)                     between decisions k and k + 1
     o_k   = clip(o_{k-1} + A · a_k, -B, B)                a_k ∈ [-1, 1], the policy's action
     o     ← max(o - log 10, -B)                           when the guard sees a loss explode
+    o     ← o + what that took off                        when the next loss is not up there: it was chance
     o     ← max(o_{k-1} - log 10, -B), and the weights as they were at the last decision after which the
             run was surely healthy, for a run that at decision k has not come back from it
 
@@ -25,7 +26,7 @@ from rl_lr.schedules import BaseSchedule
 from rl_lr.signals import Position, Signals
 from rl_lr.timetable import Timetable
 
-LAW = 3
+LAW = 4
 """Counts the changes of the law, guard included, after which the same policy makes other runs."""
 
 
@@ -70,6 +71,7 @@ class Controller:
         self._decided_offset = self.offset
         self._latest: Tensor | float = torch.zeros_like(self.offset)  # loss
         self._guard = Guard(runs, self.config.guard_ratio, device)
+        self._taken_off = torch.zeros_like(self.offset)  # by the latest cut
         self._signals = Signals(runs, width, device)
         self._decided = -1  # step of the latest decision
         self._factor_of: Tensor | None = None  # the offset that _factor is the exponential of
@@ -125,10 +127,8 @@ class Controller:
             loss = loss.detach().to(self.offset)
         self._signals.record(loss, grad, weights)
         self._latest = loss
-        if not self._guard.plainly_healthy(loss):
-            exploded = self._guard.exploded(self._by_run(loss))
-            self.offset = torch.where(exploded, self._cut(self.offset), self.offset)
-            self.guard_events += exploded
+        if not self._guard.feel(loss):
+            self._answer(*self._guard.alarmed(self._by_run(loss)))
         self.step += 1
 
     def rewind(self) -> tuple[Tensor, Tensor]:
@@ -183,6 +183,15 @@ class Controller:
         self.last_action = action
         self._decided, self._decided_offset = self.step, self.offset
 
+    def _answer(self, exploded: Tensor, chance: Tensor) -> None:
+        """Cut the rate of runs whose loss explodes, and give back what the last cut took off those where it was chance."""
+        self.offset = torch.where(chance, self.offset + self._taken_off, self.offset)
+        if self.just_decided:  # between the cut and now
+            self._decided_offset = self.offset
+        cut = torch.where(exploded, self._cut(self.offset), self.offset)
+        self._taken_off, self.offset = self.offset - cut, cut
+        self.guard_events += exploded
+
     def _by_run(self, loss: Tensor | float) -> Tensor:
         return loss if isinstance(loss, Tensor) else torch.full_like(self.offset, loss)
 
@@ -203,6 +212,7 @@ class Controller:
             "rewinds": self.rewinds.clone(),
             "judged": self._judged,
             "decided_offset": self._decided_offset.clone(),
+            "taken_off": self._taken_off.clone(),
             "latest": self.latest_loss.clone(),
             "guard": self._guard.state_dict(),
             "signals": self._signals.state_dict(),
@@ -227,6 +237,7 @@ class Controller:
         self.guard_events = state["guard_events"].to(device, copy=True)
         self.rewinds = state["rewinds"].to(device, copy=True)
         self._decided_offset = state["decided_offset"].to(device, copy=True)
+        self._taken_off = state["taken_off"].to(device, copy=True)
         self._latest = state["latest"].to(device, copy=True)
         self._guard.load_state_dict(state["guard"])
         self._signals.load_state_dict(state["signals"])

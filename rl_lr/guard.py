@@ -1,11 +1,13 @@
 """The guard: which runs explode, which have fallen and must go back, and which are healthy.
 
-No policy takes part. A single loss raises the alarm at once, and the rate is cut; whether that was
-enough is told at the next decision, by the mean loss of the window. All is in units of the loss's own
-scale, and batched over runs.
+No policy takes part. A single loss raises the alarm at once, and the rate is cut; if the next loss is not up there,
+it was chance, because the weights that it was taken at knew nothing of the cut yet, which is then taken back. Whether
+a cut was enough is told at the next decision, by the mean loss of the window and by its last losses. All is in units
+of the loss's own scale, and batched over runs.
 """
 
 import math
+from collections import deque
 from typing import Any
 
 import torch
@@ -27,7 +29,7 @@ _GAINED = 0.25  # of its scale is what it must have gained before
 
 _RECENT = 3  # windows within which it must have lost it: what rises slowly has other reasons
 
-_FEW_LOSSES = 5  # mean and spread of fewer are chance
+_FEW_LOSSES = 5  # mean and spread of fewer are chance; of the last five the middle one is no outlier
 
 _MOST_RETURNS = 5  # in a row: if the loss is still up there then, it is not the rate's doing
 
@@ -59,10 +61,22 @@ class Guard:
         self._spreads = self._recent  # their standard deviations
         self._alarm = torch.full_like(unknown, _SILENT)
         self._read, self._least_alarm = self._alarm, _SILENT  # an alarm, and the least of it as a number
+        self._suspects = torch.zeros(
+            runs, dtype=torch.bool, device=device
+        )  # whose last loss raised the alarm
+        self._doubtful = False  # whether there are any, as far as the host knows
+        self._latest: deque[Tensor | float] = deque([-math.inf] * _FEW_LOSSES, _FEW_LOSSES)
         self.returns = torch.zeros(runs, dtype=torch.int64, device=device)
 
-    def plainly_healthy(self, loss: Tensor | float) -> bool:
-        """Whether no loss raises the alarm, told cheaply: on accelerators looking would cost a synchronisation."""
+    def feel(self, loss: Tensor | float) -> bool:
+        """Take in the loss of a step, ``[runs]`` or one for all; False if :meth:`alarmed` has to be asked about it.
+
+        It is told cheaply whether all is well: on accelerators looking would cost a synchronisation.
+        """
+        self._latest.append(loss)
+        return not self._doubtful and self._plainly_healthy(loss)
+
+    def _plainly_healthy(self, loss: Tensor | float) -> bool:
         if isinstance(loss, float):
             if self._read is not self._alarm:
                 self._read, self._least_alarm = self._alarm, self._alarm.min().item()
@@ -71,11 +85,17 @@ class Guard:
             return False
         return bool((loss.abs() <= self._alarm).all())
 
-    def exploded(self, loss: Tensor) -> Tensor:
-        """Runs whose loss raises the alarm, ``[runs]`` bool; it must grow on to do so again."""
+    def alarmed(self, loss: Tensor) -> tuple[Tensor, Tensor]:
+        """Runs whose loss raises the alarm, and runs whose loss before did so by chance, ``[runs]`` bool each.
+
+        A loss must grow on to raise the alarm again.
+        """
         exploded = loss.nan_to_num(math.inf, math.inf, math.inf) > self._alarm
+        chance = self._suspects & (loss <= self._threshold(self._ratio))
         self._alarm = torch.where(exploded & loss.isfinite(), _REGROWTH * loss.abs(), self._alarm)
-        return exploded
+        self._suspects = exploded
+        self._doubtful = self._on_cpu and bool(exploded.any())
+        return exploded, chance
 
     def judge(self, latest: Tensor, signals: Signals, over: bool) -> tuple[Tensor, Tensor]:
         """Runs that have fallen, and runs that are surely healthy, ``[runs]`` bool each, before a window is read.
@@ -88,8 +108,8 @@ class Guard:
             signals: of the window under way.
             over: whether the horizon is reached, and no next window could tell.
         """
-        mean, high = signals.window_loss, self._high(signals)
-        fallen = ~latest.isfinite() | (mean > high)
+        mean, high, few = signals.window_loss, self._high(signals), self._last_few()
+        fallen = ~latest.isfinite() | ((mean > high) & (few.median(dim=1).values > high))
         if over:
             fallen |= latest > self._threshold(self._ratio)
         fallen &= math.isfinite(self._ratio)
@@ -101,17 +121,56 @@ class Guard:
         self._remember(signals, ~fallen & (signals.window_length >= _FEW_LOSSES))
         self.returns = torch.where(fallen, self.returns + 1, 0)
         self._alarm = torch.where(fallen, _SILENT, self._alarm)  # until watch() sets it again
+        self._suspects = (
+            self._suspects & ~fallen
+        )  # where it goes back the next loss says nothing of the last one
+        if fallen.any():
+            self._forget(fallen)
+        least = few.where(few > -math.inf, math.inf).amin(dim=1)
+        high = torch.where(
+            self._level.isnan(), least + least.abs(), high
+        )  # a copy of what explodes saves nobody
         return fallen, ~(fallen | (latest > high))
 
     def watch(self, signals: Signals) -> None:
         """After a window was read: set the alarm; after a cut, not before the loss came down again."""
-        first, spread = signals.first_loss, signals.first_spread
-        scale = torch.maximum(first.abs(), _SPREADS * spread)
-        self._scale = torch.where(self._level.isnan(), scale, self._scale)
-        self._level = torch.where(self._level.isnan(), first, self._level)
+        if self._level.isnan().any():
+            self._set_level(signals)
         threshold = self._threshold(self._ratio)
         calm = (self._alarm == _SILENT) | (signals.last_loss <= threshold)
         self._alarm = torch.where(calm & threshold.isfinite(), threshold, self._alarm)
+
+    def _set_level(self, signals: Signals) -> None:
+        """Where the loss began: mean and spread of the first window; if that had few losses, of the first five.
+
+        The middle one of five is no outlier, and from the second to the fourth it is about a standard deviation. If
+        they rose one after the other, the run was exploding, and only the first tells where it began.
+        """
+        few = self._last_few()
+        ranked = few.sort(dim=1).values
+        rising = (few.diff(dim=1) > 0.0).all(dim=1)
+        middle = torch.where(rising, few[:, 0], ranked[:, _FEW_LOSSES // 2])
+        middle = torch.where(few.isfinite().all(dim=1), middle, math.nan)
+        spread = torch.where(rising, 0.0, ranked[:, -2] - ranked[:, 1])
+        many = signals.first_length >= _FEW_LOSSES
+        level = torch.where(many, signals.first_loss, middle)
+        spread = torch.where(many, signals.first_spread, spread)
+        unknown, scale = self._level.isnan(), torch.maximum(level.abs(), _SPREADS * spread)
+        self._scale = torch.where(unknown, scale, self._scale)
+        self._level = torch.where(unknown, level, self._level)
+
+    def _last_few(self) -> Tensor:
+        """The last losses, ``[runs, 5]``: infinite for one that is none, minus infinity where there was none yet."""
+        return torch.stack(self._rows(), dim=1).nan_to_num(math.inf, math.inf, -math.inf)
+
+    def _rows(self) -> list[Tensor]:
+        """The last losses, ``[runs]`` each."""
+        return [one if isinstance(one, Tensor) else torch.full_like(self._level, one) for one in self._latest]
+
+    def _forget(self, rows: Tensor) -> None:
+        """What the last losses of some runs were, ``[runs]`` bool."""
+        kept = torch.where(rows[:, None], -math.inf, self._last_few())
+        self._latest.extend(kept.unbind(dim=1))
 
     def _threshold(self, ratio: float) -> Tensor:
         """A loss above where the run began, ``[runs]``; NaN before the first window was read."""
@@ -152,6 +211,8 @@ class Guard:
             "recent": self._recent.clone(),
             "spreads": self._spreads.clone(),
             "alarm": self._alarm.clone(),
+            "suspects": self._suspects.clone(),
+            "latest": torch.stack(self._rows(), dim=1),
             "returns": self.returns.clone(),
         }
 
@@ -161,6 +222,9 @@ class Guard:
         self._level, self._scale, self._lowest = states["level"], states["scale"], states["lowest"]
         self._recent, self._spreads = states["recent"], states["spreads"]
         self._alarm, self.returns = states["alarm"], states["returns"]
+        self._suspects = states["suspects"]
+        self._doubtful = self._on_cpu and bool(self._suspects.any())
+        self._latest.extend(states["latest"].unbind(dim=1))
 
 
 def _pushed(kept: Tensor, newest: Tensor, rows: Tensor) -> Tensor:

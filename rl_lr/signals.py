@@ -119,6 +119,11 @@ class Signals:
         return self._history.first_spread
 
     @property
+    def first_length(self) -> Tensor:
+        """Losses in the first window, ``[runs]`` float64; NaN before it was read."""
+        return self._history.first_length
+
+    @property
     def last_loss(self) -> Tensor:
         """Mean loss of the window read last, ``[runs]``; NaN before the first."""
         return self._history.losses[:, 0]
@@ -236,8 +241,9 @@ class Signals:
         }
         history.losses = torch.cat((now[:, None], history.losses[:, :-1]), dim=1)
         history.first_loss, history.best_loss, history.loss_variance = first, best, error
-        spread = history.first_spread
+        spread, length = history.first_spread, history.first_length
         history.first_spread = torch.where(spread.isnan(), variance.sqrt(), spread)
+        history.first_length = torch.where(length.isnan(), count, length)
         return columns
 
     def _geometry(self) -> dict[str, Tensor | float]:

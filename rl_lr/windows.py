@@ -93,6 +93,8 @@ class History:
     """[runs] float64: mean loss of the first window."""
     first_spread: Tensor
     """[runs] float64: standard deviation of the losses of the first window."""
+    first_length: Tensor
+    """[runs] float64: losses in the first window."""
     best_loss: Tensor
     """[runs] float64: lowest mean loss of a window."""
     loss_variance: Tensor
@@ -116,6 +118,7 @@ class History:
             losses=blank(5),
             first_loss=blank(),
             first_spread=blank(),
+            first_length=blank(),
             best_loss=blank(),
             loss_variance=blank(),
             log_gradient=blank(2),

@@ -143,14 +143,56 @@ def test_a_run_that_stays_up_there_falls_and_keeps_the_offset_of_the_last_decisi
     assert controller.rewinds.tolist() == [0, 1]
 
 
-def test_one_bad_loss_among_good_ones_is_no_fall() -> None:
+def test_a_cut_is_taken_back_if_the_next_loss_is_not_up_there_which_knows_nothing_of_it() -> None:
     controller = settled([1.0])
-    for loss in (5.0, *[1.0] * 8):
+    controller.record(torch.tensor([5.0]))
+    assert offset(controller) == pytest.approx(-CUT)
+    for _ in range(8):
+        controller.record(torch.tensor([1.0]))
+        assert offset(controller) == pytest.approx(0.0)
+    assert [bool(one) for one in controller.rewind()] == [False, True]
+    assert int(controller.guard_events) == 1
+
+
+def test_a_cut_stays_where_the_second_loss_was_up_there_too() -> None:
+    controller = settled([1.0])
+    for loss in (5.0, 4.5, *[1.0] * 7):
         controller.record(torch.tensor([loss]))
     fallen, healthy = controller.rewind()
     assert not fallen
     assert healthy
-    assert offset(controller) == pytest.approx(-CUT)  # the guard's cut stays
+    assert offset(controller) == pytest.approx(-CUT)
+
+
+def test_a_decision_between_a_cut_and_its_taking_back_is_kept() -> None:
+    controller = settled([1.0, 1.0])
+    controller.record(torch.tensor([5.0, 1.0]))
+    controller.act(torch.tensor([0.5, 0.5]))
+    controller.record(torch.tensor([1.0, 1.0]))
+    assert controller.offset.tolist() == pytest.approx([0.5, 0.5])
+    for _ in range(8):
+        controller.record(torch.tensor([50.0, 50.0]))
+    assert controller.rewind()[0].tolist() == [True, True]
+    assert controller.offset.tolist() == pytest.approx([0.5 - CUT, 0.5 - CUT])
+
+
+def test_of_a_run_that_goes_back_nothing_is_taken_back_though_its_next_loss_is_low() -> None:
+    controller = settled([1.0])
+    for loss in (5.0, 50.0, 500.0):
+        controller.record(torch.tensor([loss]))
+    assert controller.rewind()[0].tolist() == [True]
+    controller.record(torch.tensor([1.0]))
+    assert offset(controller) == pytest.approx(-CUT)
+
+
+def test_at_the_bound_no_more_is_given_back_than_was_taken() -> None:
+    controller = settled([1.0])
+    for _ in range(12):
+        controller.act(torch.tensor([-1.0]))
+    before = offset(controller)
+    for loss in (5.0, 1.0):
+        controller.record(torch.tensor([loss]))
+    assert offset(controller) == before
 
 
 def test_a_run_that_has_just_begun_to_fall_is_neither_fallen_nor_healthy_until_the_end() -> None:
@@ -213,7 +255,7 @@ def drive(controller: Controller, steps: range) -> list[Tensor]:
         seen.append(controller.rates())
         generator = torch.Generator().manual_seed(step)
         grad, weights = torch.randn(2, 2, 5, generator=generator).unbind()
-        loss = torch.rand(2, generator=generator) * (50.0 if step % 29 > 26 else 1.0)
+        loss = torch.rand(2, generator=generator) * (50.0 if step % 29 > 23 else 1.0)
         wanted = controller.measures
         controller.record(loss, grad if wanted else None, weights if wanted else None)
     return seen

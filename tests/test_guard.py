@@ -18,7 +18,9 @@ class Watched:
     def window(self, loss: float, steps: int = 20, swing: float = 0.0) -> tuple[bool, bool]:
         """Whether the run has fallen, and whether it is healthy, after a window of losses around a mean."""
         for step in range(steps):
-            self.signals.record(torch.tensor([loss + swing * (-1) ** step]), None, None)
+            one = torch.tensor([loss + swing * (-1) ** step])
+            self.signals.record(one, None, None)
+            self.guard.feel(one.double())
         verdict = self.guard.judge(torch.tensor([loss]).double(), self.signals, over=False)
         fallen, healthy = (bool(one) for one in verdict)
         if fallen:
@@ -74,6 +76,32 @@ def test_a_lucky_window_of_few_losses_is_no_gain() -> None:
     run.window(1.0)
     run.window(0.1, steps=2)
     assert run.window(1.2)[0] is False
+
+
+def test_a_loss_that_falls_by_chance_upon_a_lucky_first_batch_is_no_fall() -> None:
+    run = Watched()
+    verdicts = [run.window(loss, steps=1) for loss in (3.5, 11.3, 10.2, 4.0, 7.5, 8.9, 5.8, 12.8, 7.8, 9.4)]
+    assert not any(fallen for fallen, _ in verdicts)
+    assert all(healthy for _, healthy in verdicts[5:])  # the first five tell where it began: at 7.5
+
+
+def test_a_window_whose_mean_a_few_outliers_make_is_no_fall() -> None:
+    run = Watched()
+    for loss in (1.0, 1.0):
+        run.window(loss)
+    for loss in (1.0, 100.0, 100.0, 1.0, 1.0):
+        run.guard.feel(torch.tensor([loss]).double())
+        run.signals.record(torch.tensor([loss]), None, None)
+    latest = torch.ones(1, dtype=torch.float64)
+    assert [bool(one) for one in run.guard.judge(latest, run.signals, over=False)] == [False, True]
+
+
+def test_a_run_that_explodes_from_its_second_step_is_told_by_its_first_and_never_copied() -> None:
+    run = Watched()
+    assert run.window(2.0, steps=1) == (False, True)
+    for loss in (10.0, 30.0, 90.0, 270.0):
+        assert run.window(loss, steps=1) == (False, False)
+    assert run.window(800.0, steps=1)[0] is True
 
 
 def test_a_run_that_goes_back_is_judged_by_where_it_went_back_to() -> None:
