@@ -4,7 +4,7 @@ from typing import Literal, TypeVar, cast, get_args
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
+from pytorch_lightning.callbacks import BackboneFinetuning, StochasticWeightAveraging, WeightAveraging
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 Kind = TypeVar("Kind", bound=Callback)
@@ -42,6 +42,11 @@ def check_trainer(trainer: Trainer, on_conflict: str) -> None:
         rank_zero_warn(
             "StochasticWeightAveraging averages weights as it should, but its swa_lrs have no effect: "
             "RLLearningRate sets the rate at every step."
+        )
+    if callbacks_of(trainer, BackboneFinetuning):
+        rank_zero_warn(
+            "BackboneFinetuning thaws layers as it should, at its share of the base rate, but how it raises their rate "
+            "later has no effect: RLLearningRate sets the rate at every step."
         )
 
 

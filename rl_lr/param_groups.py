@@ -27,6 +27,12 @@ def set_rate(group: Group, rate: float) -> None:
         group["lr"] = rate
 
 
+def _is_share(rate: float, of: float) -> bool:
+    """Whether one rate is a round multiple or fraction of another, as somebody writes them: to three digits."""
+    ratios = (rate / of, of / rate)
+    return any(math.isclose(ratio, float(f"{ratio:.3g}"), rel_tol=1e-6) for ratio in ratios)
+
+
 class GroupRates:
     """The rates of an optimizer's parameter groups: what each began with, times a factor.
 
@@ -44,6 +50,7 @@ class GroupRates:
         if split:
             optimizer.param_groups[:] = apart(optimizer.param_groups)
         self._bases: list[float] = []
+        self._written: list[float] = []
         self._read_bases()
 
     @property
@@ -105,9 +112,22 @@ class GroupRates:
         for index in range(len(self._bases), len(groups)):
             rate = groups[index]["lr"]
             shared = [k for k in range(index) if isinstance(rate, Tensor) and groups[k]["lr"] is rate]
-            base = self._bases[shared[0]] if shared else base_rate(groups[index])
+            base = self._bases[shared[0]] if shared else self._base_of(groups[index])
             self._bases.append(base)
             groups[index]["initial_lr"] = base
+
+    def _base_of(self, group: Group) -> float:
+        """A later group's rate; or what it comes to if it was reckoned from what another group's is at the time.
+
+        Who adds layers in mid-run often gives them a tenth of the rate that the optimizer has then, which is not its
+        base rate. It tells itself by being a round share of the one and not of the other.
+        """
+        rate = base_rate(group)
+        if "initial_lr" not in group and not any(_is_share(rate, base) for base in self._bases):
+            for base, now in zip(self._bases, self._written, strict=False):
+                if _is_share(rate, now):
+                    return base * (rate / now)
+        return rate
 
 
 def apart(groups: list[Group]) -> list[Group]:

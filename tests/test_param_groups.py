@@ -1,5 +1,7 @@
 """Parameter groups apart and together again."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -74,3 +76,39 @@ def test_one_factor_serves_all_groups_and_a_late_tensor_has_the_geometric_mean()
     rates = GroupRates(apart, split=True)
     apart.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": 1.0})
     assert rates.at(1.0, [1.0, 2.0, 4.0]) == pytest.approx([0.1, 0.2, 1.2, 2.0])
+
+
+def tenth(one: torch.optim.Optimizer) -> float:
+    return float(one.param_groups[0]["lr"]) / 10
+
+
+def half(one: torch.optim.Optimizer) -> float:
+    return 0.5 * float(one.param_groups[1]["lr"])
+
+
+def discriminative(one: torch.optim.Optimizer) -> float:
+    return float(one.param_groups[0]["lr"]) / 2.6
+
+
+@pytest.mark.parametrize(("share", "base"), [(tenth, 0.01), (half, 0.15), (discriminative, 0.1 / 2.6)])
+@pytest.mark.parametrize("tensor", [False, True])
+def test_a_later_group_with_a_share_of_the_rate_at_the_time_has_that_share_of_the_base_rate(
+    share: Callable[[torch.optim.Optimizer], float], base: float, tensor: bool
+) -> None:
+    one = optimizer(torch.tensor(0.1) if tensor else 0.1)
+    rates = GroupRates(one, split=False)
+    rates.write(0.83714, [17.3241])
+    one.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": share(one)})
+    rates.write_again()
+    assert rates.bases[2] == pytest.approx(base)
+    assert one.param_groups[2]["lr"] == pytest.approx(base * 0.83714 * 17.3241)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.2, 0.0123456])
+def test_a_later_group_with_a_rate_of_its_own_has_it_for_a_base_rate(rate: float) -> None:
+    one = optimizer()
+    rates = GroupRates(one, split=False)
+    rates.write(0.83714, [17.3241])
+    one.add_param_group({"params": [nn.Parameter(torch.ones(1))], "lr": rate})
+    rates.write_again()
+    assert rates.bases == [0.1, 0.3, rate]

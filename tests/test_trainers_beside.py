@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from fits import QUIET, Module, full_loss, rows, trainer
 from pytorch_lightning.callbacks import (
+    BackboneFinetuning,
     LearningRateMonitor,
     StochasticWeightAveraging,
     WeightAveraging,
@@ -127,6 +128,39 @@ def test_layers_that_thaw_in_mid_run_get_the_same_multiplier() -> None:
     run.callbacks.append(Watch())
     run.fit(module, rows())
     assert ratios == [pytest.approx(2.0)] * 40
+
+
+@compatible(
+    "BackboneFinetuning",
+    "new layers get their share of the base rate; how it grows has no effect: one warning",
+)
+def test_a_backbone_that_thaws_gets_its_share_of_the_base_rate() -> None:
+    class Backbone(Module):
+        def __init__(self) -> None:
+            super().__init__(lr=1e-4)
+            self.backbone = nn.Linear(8, 8)
+
+        def loss(self, batch: list[Tensor]) -> Tensor:
+            return nn.functional.mse_loss(self.network(self.backbone(batch[0])), batch[1])
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD([p for p in self.parameters() if p.requires_grad], self.lr)
+
+    shares: list[float] = []
+
+    class Watch(pl.Callback):
+        def on_before_optimizer_step(self, run: Any, module: Any, optimizer: Any) -> None:
+            rates = [group["lr"] for group in optimizer.param_groups]
+            shares.extend(rate / rates[0] for rate in rates[1:])
+
+    thaw = BackboneFinetuning(unfreeze_backbone_at_epoch=2, verbose=False)
+    module = Backbone()
+    with pytest.warns(UserWarning, match="how it raises their rate later has no effect"):
+        trainer(RLLearningRate(), thaw, Watch(), max_epochs=8).fit(module, rows())
+    assert shares == [pytest.approx(0.1)] * 6 * 40
+    with torch.no_grad():
+        x, y = rows().dataset[:]
+        assert nn.functional.mse_loss(module.network(module.backbone(x)), y) < 0.1
 
 
 @compatible("both namespaces, lightning.pytorch and pytorch_lightning")
