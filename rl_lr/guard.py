@@ -29,7 +29,7 @@ _GAINED = 0.25  # of its scale is what it must have gained before
 
 _RECENT = 3  # windows within which it must have lost it: what rises slowly has other reasons
 
-_FEW_LOSSES = 5  # mean and spread of fewer are chance; of the last five the middle one is no outlier
+_FEW_LOSSES = 5  # mean and spread of fewer are chance; of the last five, all but one must be up there too
 
 _MOST_RETURNS = 5  # in a row: if the loss is still up there then, it is not the rate's doing
 
@@ -109,7 +109,7 @@ class Guard:
             over: whether the horizon is reached, and no next window could tell.
         """
         mean, high, few = signals.window_loss, self._high(signals), self._last_few()
-        fallen = ~latest.isfinite() | ((mean > high) & (few.median(dim=1).values > high))
+        fallen = ~latest.isfinite() | ((mean > high) & (few.kthvalue(2, dim=1).values > high))
         if over:
             fallen |= latest > self._threshold(self._ratio)
         fallen &= math.isfinite(self._ratio)

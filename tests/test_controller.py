@@ -135,7 +135,7 @@ def test_a_non_finite_loss_cuts_at_once_and_never_below_the_bound(loss: float) -
 def test_a_run_that_stays_up_there_falls_and_keeps_the_offset_of_the_last_decision_less_a_cut() -> None:
     controller = settled([1.0, 1.0])
     controller.act(torch.tensor([0.5, 0.5]))
-    for loss in (5.0, 50.0, 500.0):  # three cuts of the second run
+    for loss in (5.0, 50.0, 500.0, 5000.0):  # four cuts of the second run
         controller.record(torch.tensor([1.0, loss]))
     fallen, healthy = controller.rewind()
     assert (fallen.tolist(), healthy.tolist()) == ([False, True], [True, False])
@@ -178,7 +178,7 @@ def test_a_decision_between_a_cut_and_its_taking_back_is_kept() -> None:
 
 def test_of_a_run_that_goes_back_nothing_is_taken_back_though_its_next_loss_is_low() -> None:
     controller = settled([1.0])
-    for loss in (5.0, 50.0, 500.0):
+    for loss in (5.0, 50.0, 500.0, 5000.0):
         controller.record(torch.tensor([loss]))
     assert controller.rewind()[0].tolist() == [True]
     controller.record(torch.tensor([1.0]))

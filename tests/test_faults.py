@@ -14,6 +14,7 @@ from fits import QUIET, ByHand, Module, full_loss, rows, trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from rl_lr.callbacks import RLLearningRate
 from rl_lr.config import ControlConfig
@@ -64,6 +65,26 @@ def test_a_gradient_that_is_not_finite_does_not_end_the_run() -> None:
     module = Module()
     trainer(RLLearningRate(), Spoil(), max_epochs=8).fit(module, rows())
     assert full_loss(module) < 0.05
+
+
+@fault(
+    "losses that scatter widely, in a short run",
+    "not taken for a fall; a cut that the next loss shows to be chance is taken back",
+)
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("batch", "tails"), [(4, 0.0), (16, 1.0)])
+def test_noise_in_a_short_run_is_not_taken_for_a_fall(batch: int, tails: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(640, 8, generator=generator)
+    y = x.sum(dim=1, keepdim=True) * torch.exp(tails * torch.randn(640, 1, generator=generator))
+    data = DataLoader(TensorDataset(x, y), batch, shuffle=True, generator=generator)
+    module = Module(lr=5e-4)  # a hundred times too low
+    trainer(RLLearningRate(), max_epochs=None, max_steps=160).fit(module, data)
+    solved = torch.linalg.lstsq(torch.cat((x, torch.ones(640, 1)), dim=1), y).solution
+    least = nn.functional.mse_loss(x @ solved[:8] + solved[8:], y)
+    with torch.no_grad():
+        reached = nn.functional.mse_loss(module.network(x), y)
+    assert reached < 1.02 * least + 1e-3 * y.square().mean()
 
 
 @fault("loss and gradients of exactly zero", "signals stay finite")

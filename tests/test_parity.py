@@ -148,7 +148,7 @@ def test_they_agree_as_well_on_a_run_that_explodes_and_goes_back(name: str, fact
     rollout = Rollout(draw, policy.control)
     while not rollout.done:
         rollout.advance(policy.act(rollout.signals()))
-    assert int(rollout.controller.rewinds) > 2
+    assert int(rollout.controller.rewinds) > 0
     for index, tolerance in ((0, 2e-3), (2, 1e-3)):  # signals and weights; offsets are noted at other times
         assert torch.equal(single[index], lightning[index])
         torch.testing.assert_close(single[index], stacked[index], rtol=0.0, atol=tolerance)
