@@ -61,9 +61,7 @@ class Guard:
         self._spreads = self._recent  # their standard deviations
         self._alarm = torch.full_like(unknown, _SILENT)
         self._read, self._least_alarm = self._alarm, _SILENT  # an alarm, and the least of it as a number
-        self._suspects = torch.zeros(
-            runs, dtype=torch.bool, device=device
-        )  # whose last loss raised the alarm
+        self._suspects = torch.zeros(runs, dtype=torch.bool, device=device)  # by the last loss
         self._doubtful = False  # whether there are any, as far as the host knows
         self._latest: deque[Tensor | float] = deque([-math.inf] * _FEW_LOSSES, _FEW_LOSSES)
         self.returns = torch.zeros(runs, dtype=torch.int64, device=device)
@@ -121,15 +119,11 @@ class Guard:
         self._remember(signals, ~fallen & (signals.window_length >= _FEW_LOSSES))
         self.returns = torch.where(fallen, self.returns + 1, 0)
         self._alarm = torch.where(fallen, _SILENT, self._alarm)  # until watch() sets it again
-        self._suspects = (
-            self._suspects & ~fallen
-        )  # where it goes back the next loss says nothing of the last one
+        self._suspects = self._suspects & ~fallen  # the next loss is that of other weights
         if fallen.any():
             self._forget(fallen)
         least = few.where(few > -math.inf, math.inf).amin(dim=1)
-        high = torch.where(
-            self._level.isnan(), least + least.abs(), high
-        )  # a copy of what explodes saves nobody
+        high = torch.where(self._level.isnan(), least + least.abs(), high)  # prudent while it is unknown
         return fallen, ~(fallen | (latest > high))
 
     def watch(self, signals: Signals) -> None:

@@ -11,13 +11,14 @@ import torch
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl_lr.compare import Comparison, run_compare
+from rl_lr.compare import Comparison, make, run_compare
 from rl_lr.compare.arms import GRID, REFERENCE_RUNS, beside, contenders, mean_actions
 from rl_lr.compare.comparison import CARRIED_OVER
 from rl_lr.compare.controlled import FACTORS, Controlled
 from rl_lr.compare.figures import Cell, Reference, cell, duel, summary
 from rl_lr.compare.pilots import Blind, Replay, Rule, untrained
 from rl_lr.compare.runs import Track
+from rl_lr.compare.store import Store
 from rl_lr.compare.suites import suite
 from rl_lr.compare.workloads import Workload, held_out, held_out_tasks
 from rl_lr.engine import Engine
@@ -228,6 +229,16 @@ def test_a_comparison_is_made_once_written_down_and_taken_up_again(tmp_path: Pat
     board = EventAccumulator(str(tmp_path / "tensorboard" / "rl-lr x0.01"))
     board.Reload()
     assert f"loss/{SMALL[0].name}" in board.Tags()["scalars"]
+
+
+def test_a_network_that_draws_noise_draws_the_same_whatever_ran_before(tmp_path: Path) -> None:
+    load, arm = Workload(TASKS["VAE"], 60, seeds=1), Controlled("constant", Policy.keep, "", "constant")
+    ends = []
+    for name in ("first", "second"):
+        (made,) = make([load], [arm], Store(tmp_path / name), 1, Console(quiet=True))
+        ends.append([track.final for track in made["constant"].tracks])
+        torch.rand(3)
+    assert ends[0] == ends[1]
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from rl_lr.compare.suites import Suite, suite
 from rl_lr.compare.workloads import Workload
 from rl_lr.policy import Policy
 from rl_lr.process import dedicate_process
+from rl_lr.randomness import seed_all
 from rl_lr.tasks import Fit
 
 __all__ = ["Comparison", "run_compare"]
@@ -115,6 +116,7 @@ def make(
 
 def _make(index: int, workload: Workload, arm: Arm) -> tuple[int, Made]:
     dedicate_process()
+    seed_all(0)  # networks that draw noise draw the same whatever this process ran before
     began = time.monotonic()
     tracks = tuple(arm.run(workload))
     return index, Made(round(time.monotonic() - began, 1), tracks)
