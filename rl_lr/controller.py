@@ -8,6 +8,7 @@
     o     ← o + what that took off                        when the next loss is not up there: it was chance
     o     ← max(o_{k-1} - log 10, -B), and the weights as they were at the last decision after which the
             run was surely healthy, for a run that at decision k has not come back from it
+    o     ← what it was before, if that has happened five times in a row: it is not the rate's doing
 
 with s the base schedule (:mod:`rl_lr.schedules`), o in nats, A = ``config.step`` (inside the
 warm-up ``config.warmup_step``) and B = ``config.bound``. The policy sees :mod:`rl_lr.signals` and never a learning rate.
@@ -69,6 +70,7 @@ class Controller:
         self.rewinds = torch.zeros_like(self.guard_events)
         self._judged = -1  # step at which rewind() looked last
         self._decided_offset = self.offset
+        self._before_falls = self.offset  # at the decision before the first of those in a row
         self._latest: Tensor | float = torch.zeros_like(self.offset)  # loss
         self._guard = Guard(runs, self.config.guard_ratio, device)
         self._taken_off = torch.zeros_like(self.offset)  # by the latest cut
@@ -147,7 +149,11 @@ class Controller:
         self._judged = self.step
         fallen, healthy = self._guard.judge(self.latest_loss, self._signals, self.over)
         self.rewinds = self.rewinds + fallen
+        resigned = self._guard.resigned
+        self.offset = torch.where(resigned, self._before_falls, self.offset)
         if fallen.any():
+            first = fallen & (self._guard.returns == 1)
+            self._before_falls = torch.where(first, self._decided_offset, self._before_falls)
             self._signals.forget(fallen)
             self.offset = torch.where(fallen, self._cut(self._decided_offset), self.offset)
             self._latest = torch.where(fallen, 0.0, self.latest_loss)
@@ -213,6 +219,7 @@ class Controller:
             "judged": self._judged,
             "decided_offset": self._decided_offset.clone(),
             "taken_off": self._taken_off.clone(),
+            "before_falls": self._before_falls.clone(),
             "latest": self.latest_loss.clone(),
             "guard": self._guard.state_dict(),
             "signals": self._signals.state_dict(),
@@ -238,6 +245,7 @@ class Controller:
         self.rewinds = state["rewinds"].to(device, copy=True)
         self._decided_offset = state["decided_offset"].to(device, copy=True)
         self._taken_off = state["taken_off"].to(device, copy=True)
+        self._before_falls = state["before_falls"].to(device, copy=True)
         self._latest = state["latest"].to(device, copy=True)
         self._guard.load_state_dict(state["guard"])
         self._signals.load_state_dict(state["signals"])

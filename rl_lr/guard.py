@@ -43,6 +43,7 @@ class Guard:
 
     Attributes:
         returns: ``[runs]`` int64, times in a row that a run has fallen.
+        resigned: ``[runs]`` bool, runs whose loss the latest judgement took as it is after so many returns.
 
     Args:
         runs: how many.
@@ -65,6 +66,7 @@ class Guard:
         self._doubtful = False  # whether there are any, as far as the host knows
         self._latest: deque[Tensor | float] = deque([-math.inf] * _FEW_LOSSES, _FEW_LOSSES)
         self.returns = torch.zeros(runs, dtype=torch.int64, device=device)
+        self.resigned = self._suspects
 
     def feel(self, loss: Tensor | float) -> bool:
         """Take in the loss of a step, ``[runs]`` or one for all; False if :meth:`alarmed` has to be asked about it.
@@ -111,7 +113,7 @@ class Guard:
         if over:
             fallen |= latest > self._threshold(self._ratio)
         fallen &= math.isfinite(self._ratio)
-        anew = fallen & (self.returns == _MOST_RETURNS) & mean.isfinite()
+        self.resigned = anew = fallen & (self.returns == _MOST_RETURNS) & mean.isfinite()
         self._level = torch.where(anew, mean, self._level)
         self._recent = torch.where(anew[:, None], mean[:, None], self._recent)
         self._scale = torch.where(anew, torch.maximum(self._scale, mean.abs()), self._scale)

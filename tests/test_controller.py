@@ -215,15 +215,18 @@ def test_after_five_falls_in_a_row_the_loss_is_taken_as_it_is(loss: float) -> No
     assert fell == [True] * 5 + [False, True]
 
 
-def test_a_loss_that_rises_for_good_is_taken_as_the_new_level() -> None:
-    controller, fell = settled([1.0]), []
+def test_a_loss_that_rises_for_good_is_taken_as_the_new_level_at_the_rate_before_it_rose() -> None:
+    controller, fell, offsets = settled([1.0]), [], []
+    controller.act(torch.tensor([0.3]))
     for _ in range(12):
         for _ in range(60):
             controller.record(torch.tensor([50.0]))
         fell.append(bool(controller.rewind()[0]))
         controller.signals()
         controller.act(torch.zeros(1))
+        offsets.append(offset(controller))
     assert fell == [True] * 5 + [False] * 7
+    assert offsets == pytest.approx([0.3 - CUT * k for k in range(1, 6)] + [0.3] * 7)
 
 
 def test_a_loss_that_swings_around_zero_neither_alarms_nor_falls() -> None:

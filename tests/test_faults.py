@@ -87,6 +87,24 @@ def test_noise_in_a_short_run_is_not_taken_for_a_fall(batch: int, tails: float, 
     assert reached < 1.02 * least + 1e-3 * y.square().mean()
 
 
+@fault(
+    "a loss that rises for good, as its data changed",
+    "goes on at the rate that it had, after five returns in vain",
+)
+def test_a_loss_that_rises_for_good_does_not_end_the_training() -> None:
+    class Changing(Module):
+        def loss(self, batch: list[Tensor]) -> Tensor:
+            x, y = batch
+            late = self.trainer.global_step >= 400
+            return super().loss([x, 3.0 * y.flip(0) + 5.0 if late else y])
+
+    module, callback = Changing(), RLLearningRate()
+    trainer(callback, max_epochs=20).fit(module, rows())
+    (state,) = callback.state_dict()["optimizers"].values()
+    assert int(state["controller"]["rewinds"]) == 5
+    assert float(module.network.bias.detach()) == pytest.approx(5.0, abs=0.5)
+
+
 @fault("loss and gradients of exactly zero", "signals stay finite")
 def test_a_loss_of_zero_is_no_obstacle() -> None:
     module = Faulty(dict.fromkeys(range(40, 200), 0.0))
