@@ -25,7 +25,7 @@ class Worsen(TrainerCallback):
         if state.global_step > self.after:
             with torch.no_grad():
                 for parameter in kwargs["model"].parameters():
-                    parameter.mul_(1.5)
+                    parameter.zero_()
 
 
 class Averages(TrainerCallback):
