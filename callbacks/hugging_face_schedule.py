@@ -84,5 +84,7 @@ class Schedule:
 
     def _apart(self, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         """What torch left out when it gave a group of weights that are spread to one of its parameters, they have."""
-        groups = zip(optimizer.param_groups, apart(state["param_groups"]), strict=False)
-        return state | {"param_groups": [ours | theirs for ours, theirs in groups]}
+        groups = apart(state["param_groups"])
+        for ours, theirs in zip(optimizer.param_groups, groups, strict=False):  # torch refuses other numbers
+            theirs.update({name: ours[name] for name in ours.keys() - theirs.keys()})
+        return state | {"param_groups": groups}

@@ -64,6 +64,15 @@ def test_a_resumed_training_is_bitwise_the_uninterrupted_one(
     assert logged(whole, "rl_lr/offset") == logged(resumed, "rl_lr/offset")
 
 
+def test_a_state_of_more_parameters_is_refused_with_a_rate_for_each(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    controlled(run, granularity="tensor")
+    run.create_optimizer_and_scheduler(40)
+    more = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1)) for _ in range(20)], 0.1)
+    with pytest.raises(ValueError, match="different number of parameter groups"):
+        run.optimizer.load_state_dict(more.state_dict())
+
+
 @compatible("load_best_model_at_end", "works")
 @pytest.mark.parametrize("average", [False, True])
 def test_the_best_model_is_loaded_at_the_end(average: bool, tmp_path: Path) -> None:

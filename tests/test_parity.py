@@ -140,15 +140,20 @@ def test_env_engine_and_callback_see_do_and_reach_the_same(name: str) -> None:
         torch.testing.assert_close(ours, theirs, rtol=0.0, atol=tolerance)  # other kernels round otherwise
 
 
-@pytest.mark.parametrize(("name", "factor"), [("digits-linear", 1e5), ("digits-cnn", 3e3)])
-def test_they_agree_as_well_on_a_run_that_explodes_and_goes_back(name: str, factor: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "factor", "returns"),
+    [("digits-linear", 1e5, 20), ("digits-mlp", 1e4, 15), ("digits-cnn", 3e3, 1)],
+)
+def test_they_agree_as_well_on_a_run_that_explodes_and_goes_back(
+    name: str, factor: float, returns: int
+) -> None:
     draw, policy = drawn(name), lively_policy()
     draw = replace(draw, base_lrs=(factor * draw.base_lrs[0],))
     single, stacked, lightning = (way(draw, policy) for way in (by_single_env, by_engine, by_callback))
     rollout = Rollout(draw, policy.control)
     while not rollout.done:
         rollout.advance(policy.act(rollout.signals()))
-    assert int(rollout.controller.rewinds) > 0
+    assert int(rollout.controller.rewinds) >= returns
     for index, tolerance in ((0, 2e-3), (2, 1e-3)):  # signals and weights; offsets are noted at other times
         assert torch.equal(single[index], lightning[index])
         torch.testing.assert_close(single[index], stacked[index], rtol=0.0, atol=tolerance)
