@@ -86,10 +86,11 @@ def test_a_little_q_learning_beats_doing_nothing_from_wrong_rates(tmp_path: Path
     config = TrainConfig(
         agent="dqn",
         members=1,
-        iterations=12,
+        iterations=6,
         groups=4,
         group_size=16,
-        validate_every=12,
+        validate_every=6,
+        validation_groups=4,
         dqn=DQNConfig(minibatch=512, updates=200),
         draw=DrawConfig(min_steps=100, max_steps=200),
     )

@@ -18,7 +18,7 @@ def test_a_paired_ratio_is_the_median_of_neighbours_after_a_warm_up() -> None:
 
 
 def test_every_engine_figure_is_measured_for_every_workload() -> None:
-    tiny = tuple(replace(load, runs=2, steps=60, horizon=240) for load in workloads())
+    tiny = tuple(replace(load, runs=2, steps=20, horizon=240) for load in workloads())
     figures = engine_figures(2, tiny)
     assert len({figure.name for figure in figures}) == len(figures)
     assert all(math.isfinite(figure.median) and figure.median > 0 for figure in figures)

@@ -234,7 +234,11 @@ def test_a_fit_beside_its_base_schedule_is_drawn_on_every_page(
 def test_a_training_is_drawn_by_what_comes_of_it_and_how_it_learns(
     show: Callable[[Path], Board], tmp_path: Path
 ) -> None:
-    rl_lr.train(tmp_path / "mine", [quadratic], replace(TINY, iterations=8, group_size=12, validate_every=2))
+    rl_lr.train(
+        tmp_path / "mine",
+        [quadratic],
+        replace(TINY, iterations=8, group_size=12, validate_every=2, validation_groups=2),
+    )
     board = show(tmp_path / "mine")
     board.open()
     board.wait_for(TRAINING, board.charts)

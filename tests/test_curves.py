@@ -27,7 +27,7 @@ def episode(log_base_lr: list[float]) -> Episode:
 def test_every_chart_of_the_layout_has_its_lines_and_a_resumed_training_writes_it_no_second_time(
     tmp_path: Path, agent: Literal["ppo", "dqn"], validate_every: int
 ) -> None:
-    config = replace(TINY, agent=agent, validate_every=validate_every)
+    config = replace(TINY, agent=agent, validate_every=validate_every, validation_groups=2)
     rl_lr.train(tmp_path, [quadratic], config, should_stop=lambda: True)
     rl_lr.train(tmp_path, resume=True, tasks=[quadratic])
     events = logs(tmp_path / "tensorboard")

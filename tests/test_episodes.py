@@ -119,13 +119,13 @@ def limited(width: int, room: int) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_group_that_does_not_fit_into_memory_is_played_in_halves_and_says_so() -> None:
-    ended = limited(width=8192, room=300)  # 16 MiB of weights each, and several times that for a step
+    ended = limited(width=4096, room=280)  # 8 MiB of weights each, and several times that for a step
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.strip() == "(56, 8) True"
     assert "8 runs of task 'wide' do not fit into memory at once: they are played in halves" in ended.stderr
 
 
 def test_a_single_run_that_does_not_fit_is_told_with_its_task() -> None:
-    ended = limited(width=8192, room=10)
+    ended = limited(width=4096, room=5)
     assert ended.returncode != 0
     assert "A single run of task 'wide' does not fit into memory" in ended.stderr

@@ -23,7 +23,7 @@ from rl_lr.policy import Policy
 from rl_lr.resume import STATE_FILE, load, save
 from rl_lr.tasks.families import quadratic
 
-FOUR = replace(TINY, iterations=4, validate_every=2)
+FOUR = replace(TINY, iterations=4, validate_every=2, validation_groups=2)
 TRAIN = [sys.executable, "-c", "from rl_lr.cli import main; main()", "train"]
 WORDS = [
     "--settings.members=1",

@@ -21,7 +21,7 @@ from rl_lr.tasks.families import quadratic
 from rl_lr.validation import Validation
 from rl_lr.workers import Local
 
-MEASURED = replace(TINY, validate_every=3)
+MEASURED = replace(TINY, validate_every=3, validation_groups=2)
 
 
 def test_training_exports_a_policy_its_card_its_curves_and_a_checkpoint_per_iteration(tmp_path: Path) -> None:
@@ -106,11 +106,12 @@ def test_training_stops_when_asked_and_still_exports(tmp_path: Path) -> None:
 def test_a_little_training_beats_doing_nothing_from_wrong_rates(tmp_path: Path) -> None:
     config = replace(
         TINY,
-        iterations=12,
+        iterations=6,
         groups=4,
         group_size=16,
         ppo=PPOConfig(minibatch=896),
-        validate_every=12,
+        validate_every=6,
+        validation_groups=4,
         draw=DrawConfig(min_steps=100, max_steps=200),
     )
     policy = rl_lr.train(tmp_path, [quadratic], config)

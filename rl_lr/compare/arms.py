@@ -46,7 +46,7 @@ def contenders(policy: Policy) -> list[Controlled]:
         Controlled("rl-lr, DQN", lambda: other, other.sha256, control=other.control),
         Controlled("untrained policy", lambda: untrained(policy), mark, control=control),
         Controlled("blind policy", lambda: Blind(policy), mark, control=control),
-        Controlled("replayed offsets", lambda: Replay(mean_actions(policy)), mark, control=control),
+        Controlled("replayed offsets", partial(_replay, policy), mark, control=control),
         Controlled("rule on cos(g, u)", Rule, control=control),
     ]
 
@@ -75,6 +75,16 @@ def line(policy: Policy) -> str:
 
 def _itself(policy: Policy) -> Policy:
     return policy
+
+
+_replayed: dict[str, tuple[float, ...]] = {}  # by checksum: most workloads take less time than these runs
+
+
+def _replay(policy: Policy) -> Replay:
+    mark = policy.sha256
+    if mark not in _replayed:
+        _replayed[mark] = mean_actions(policy)
+    return Replay(_replayed[mark])
 
 
 def mean_actions(policy: Policy, groups: int = 10) -> tuple[float, ...]:

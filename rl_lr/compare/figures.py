@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import bootstrap, trim_mean
+from scipy.stats import bootstrap
 
 from rl_lr.compare.runs import Track
 from rl_lr.reward import score
@@ -158,8 +158,9 @@ def duel(ours: Sequence[Cell], theirs: Sequence[Cell]) -> Duel:
 
 
 def _middle(values: Floats) -> float:
-    """Mean of the middle half."""
-    return float(trim_mean(values, 0.25))
+    """Mean of the middle half; :func:`scipy.stats.trim_mean` by hand, whose call alone takes far longer."""
+    beside = len(values) // 4
+    return float(np.sort(values)[beside : len(values) - beside].mean())
 
 
 def _interval(values: Floats, workloads: Sequence[str]) -> tuple[float, float]:
