@@ -2,6 +2,7 @@
 
 import math
 
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
 
@@ -23,6 +24,15 @@ def steps_left(trainer: Trainer) -> int | None:
     return max(0, min(limits)) if limits else None
 
 
+def warn_of_no_horizon() -> None:
+    """Say what becomes of a fit that nobody knows the length of."""
+    rank_zero_warn(
+        "The Trainer cannot tell how many optimizer steps this fit will make, so RLLearningRate will not "
+        "anneal the rate: set max_steps, or max_epochs with data of known length, or pass total_steps=...; or pass "
+        "average=True, which makes up for it where nobody can tell."
+    )
+
+
 def _steps_of_epochs(trainer: Trainer, batches: int, epochs: int) -> int:
     """Steps of the epochs to come, and of what is left of one that was interrupted."""
     planned = callbacks_of(trainer, GradientAccumulationScheduler)
@@ -35,6 +45,6 @@ def _steps_of_epochs(trainer: Trainer, batches: int, epochs: int) -> int:
 
     begun, done = trainer.fit_loop.epoch_progress.current, 0
     if begun.ready > begun.completed:
-        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
     whole = sum(steps(epoch, batches) for epoch in range(trainer.current_epoch, epochs))
     return whole - steps(trainer.current_epoch, done)

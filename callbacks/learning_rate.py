@@ -1,12 +1,12 @@
 """RLLearningRate: a Trainer's learning rates under the control of a learned policy."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch.optim import Optimizer
 from typing_extensions import override
 
 from rl_lr.callbacks.averages import Averages, go_on
@@ -20,9 +20,10 @@ from rl_lr.callbacks.checks import (
 )
 from rl_lr.callbacks.choosing import Chosen, index_of, names
 from rl_lr.callbacks.fallbacks import Fallbacks, OnError
-from rl_lr.callbacks.horizon import steps_left
+from rl_lr.callbacks.horizon import steps_left, warn_of_no_horizon
 from rl_lr.callbacks.loggers import decision, log_at_once, rates
 from rl_lr.callbacks.losses import Losses
+from rl_lr.callbacks.ranks import mean_over_ranks
 from rl_lr.policy import Policy
 from rl_lr.scheduler import RLScheduler
 from rl_lr.schedules import BaseSchedule, check_schedule
@@ -53,10 +54,8 @@ class RLLearningRate(Callback):
             ``-1``, as ``LearningRateMonitor`` has it); None for all.
         monitor: for manual optimization: name of the metric, logged in every step, that is the loss of
             the optimizers, or of each by number or name. None takes what ``training_step`` returns.
-        on_conflict: ``"raise"`` refuses a module that brings its own learning-rate scheduler;
-            ``"override"`` lets it run and ignores what it sets.
-        on_error: ``"fallback"`` hands an ailing run back to its base schedule with one warning,
-            ``"raise"`` stops it.
+        on_conflict: ``"raise"`` refuses a module with a scheduler of its own, ``"override"`` ignores what it sets.
+        on_error: ``"fallback"`` hands an ailing run back to its base schedule, with a warning; ``"raise"`` stops it.
         granularity: ``"network"``, one multiplier for all, or ``"tensor"``, one for each parameter, by
             its own signals. During the fit the optimizer then has a parameter group for each;
             checkpoints hold the groups of ``configure_optimizers``. Logged are then means.
@@ -110,6 +109,8 @@ class RLLearningRate(Callback):
         self.names: dict[int, str] = {}
         self._losses: Losses | None = None
         self._fallbacks = Fallbacks(on_error, type(self).__name__)
+        self._bound: list[Optimizer] = []  # the Trainer's, controlled or not
+        self._made: dict[int, int] = {}  # steps of this fit under optimizers that were replaced
         self._restored: dict[int, Any] = {}
         self._final: dict[int, Any] = {}  # state at the end of the latest fit
         self._interval = 1  # steps between rates that are logged
@@ -128,17 +129,40 @@ class RLLearningRate(Callback):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bind to the optimizers: after restoring, so that base rates come from our own state."""
+        self._made.clear()
+        self._bind(trainer, "The checkpoint was made without RLLearningRate, or for other optimizers")
+
+    @override
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Bind anew if somebody has put other optimizers in the place of ours since the last batch."""
+        if self._losses is None or trainer.optimizers == self._bound:
+            return
+        for index, scheduler in self.schedulers.items():
+            self._made[index] = self._made.get(index, 0) + scheduler.controller.step
+        try:
+            self._bind(trainer, "The optimizers of this fit were replaced by others")
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            rank_zero_warn(f"RLLearningRate lets new optimizers keep the rates they have: {error}")
+
+    def _bind(self, trainer: Trainer, new: str) -> None:
+        """Take hold of the chosen optimizers; ``new`` tells why the state of some may be unknown."""
         self._let_go()
         if self.average:
             check_average(trainer, sum(one.average for one in callbacks_of(trainer, RLLearningRate)))
         check_trainer(trainer, self.on_conflict)
-        known = names(trainer.optimizers)
+        self._bound, known = list(trainer.optimizers), names(trainer.optimizers)
         wanted = range(len(known)) if self.optimizers is None else self.optimizers
         chosen = sorted({index_of(one, trainer.optimizers) for one in wanted})
         self.names = {index: known[index] for index in chosen}
         self._losses = Losses(trainer, chosen, self.monitor)
         self._fallbacks = Fallbacks(self.on_error, type(self).__name__)
-        left = self._steps_left(trainer)
+        left = steps_left(trainer)
+        if left is None and self.total_steps is None and not self.average:
+            warn_of_no_horizon()
         try:
             for index in chosen:
                 self.schedulers[index] = self._scheduler(trainer, index, left)
@@ -147,8 +171,8 @@ class RLLearningRate(Callback):
             raise
         if self._restored.keys() != self.schedulers.keys() and trainer.global_step > 0:
             rank_zero_warn(
-                "This fit resumes a checkpoint made without RLLearningRate, or for other optimizers: base rates "
-                "that it does not hold are the optimizer's present ones, and their schedule starts anew."
+                f"{new}: base rates that are not known from before are the optimizer's present ones, and their schedule "
+                f"starts anew."
             )
         self._restored, self._averages = {}, Averages(self.schedulers.values())
         self._interval = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
@@ -234,15 +258,16 @@ class RLLearningRate(Callback):
         """Of an optimizer, as it was saved if it was."""
         saved = self._restored.get(index)
         made = saved["controller"]["step"] if saved else 0
+        total = self.total_steps and max(1, self.total_steps - self._made.get(index, 0))
         scheduler = RLScheduler(
             trainer.optimizers[index],
-            self.total_steps or (None if left is None else max(1, made + left)),
+            total or (None if left is None else max(1, made + left)),
             self.policy,
             self.base_schedule,
             granularity=self.granularity,
             on_divergence=self.on_divergence,
             buffers=trainer.lightning_module.buffers(),
-            agree=_mean_over_ranks(trainer),
+            agree=mean_over_ranks(trainer),
             average=self.average,
         )
         if saved:
@@ -262,16 +287,6 @@ class RLLearningRate(Callback):
             scheduler.detach()
         self.schedulers, self._losses, self._averages = {}, None, Averages()
 
-    def _steps_left(self, trainer: Trainer) -> int | None:
-        left = steps_left(trainer)
-        if left is None and self.total_steps is None and not self.average:
-            rank_zero_warn(
-                "The Trainer cannot tell how many optimizer steps this fit will make, so RLLearningRate will not "
-                "anneal the rate: set max_steps, or max_epochs with data of known length, or pass total_steps=...; or pass "
-                "average=True, which makes up for it where nobody can tell."
-            )
-        return left
-
     def _log(self, trainer: Trainer, index: int, decided: bool) -> None:
         """Rates at the Trainer's logging interval; offset, action and signals at decisions."""
         scheduler = self.schedulers[index]
@@ -283,10 +298,3 @@ class RLLearningRate(Callback):
         trainer.callback_metrics[f"{prefix}/lr"] = torch.tensor(scheduler.get_last_lr()[0])
         for logger in trainer.loggers:
             log_at_once(logger, metrics, trainer.global_step)
-
-
-def _mean_over_ranks(trainer: Trainer) -> Callable[[Tensor], Tensor] | None:
-    """What makes all ranks decide on the same numbers; None where there is one."""
-    if trainer.world_size == 1:
-        return None
-    return lambda value: torch.as_tensor(trainer.strategy.reduce(value.clone(), reduce_op="mean"))

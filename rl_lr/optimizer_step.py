@@ -3,23 +3,34 @@
 from torch import Tensor
 from torch.optim import Optimizer
 
-_WRAPPERS = {"AcceleratedOptimizer", "_FabricOptimizer", "LightningOptimizer"}
-"""Classes that pass on what they are called for; by name, as importing them would take seconds."""
+from rl_lr.supported import refuse_self_tuning
 
 
 def bare(optimizer: Optimizer) -> Optimizer:
-    """The optimizer inside the wrapper of Accelerate, Fabric or Lightning; only its own hooks tell of every step.
+    """The innermost optimizer of a wrapper, which makes the steps: only its own hooks tell of every one.
+
+    A wrapper has the very parameter groups of what is inside it: those of Accelerate, Fabric and Lightning, and
+    optimizers around others, such as Lookahead (1907.08610) or sharpness-aware minimization (2010.01412).
 
     Raises:
-        ValueError: if it is DeepSpeed's, whose engine makes the steps without calling it.
+        ValueError: if it is DeepSpeed's, whose engine makes the steps without calling it, chooses its own step sizes,
+            or calls no hooks.
     """
-    kinds = {kind.__name__ for kind in type(optimizer).__mro__}
-    if "DeepSpeedOptimizerWrapper" in kinds:
+    refuse_self_tuning(optimizer)  # also around an optimizer that does not
+    if "DeepSpeedOptimizerWrapper" in {kind.__name__ for kind in type(optimizer).__mro__}:
         raise ValueError(
             "rl-lr cannot control an optimizer under DeepSpeed, whose engine makes the steps itself: train with DDP "
             "or FSDP."
         )
-    return bare(optimizer.optimizer) if kinds & _WRAPPERS else optimizer  # type: ignore[attr-defined]
+    for inner in vars(optimizer).values():
+        if isinstance(inner, Optimizer) and inner.param_groups is optimizer.param_groups:
+            return bare(inner)
+    if not getattr(type(optimizer).step, "hooked", False):  # torch's mark, made by Optimizer.__init__
+        raise ValueError(
+            f"{type(optimizer).__name__} calls no step hooks, by which rl-lr is told of its steps: let its __init__ "
+            f"call super().__init__(params, defaults)."
+        )
+    return optimizer
 
 
 def skipped(optimizer: Optimizer) -> bool:

@@ -14,7 +14,8 @@ def base_rate(group: Group) -> float:
     rate = float(group["initial_lr"] if "initial_lr" in group else group["lr"])
     if not (math.isfinite(rate) and rate > 0.0):
         raise ValueError(
-            f"The base learning rate of a parameter group is {rate}: give the optimizer a positive lr."
+            f"The base learning rate of a parameter group is {rate}: give the optimizer a positive lr, and freeze by "
+            f"requires_grad_(False) what is not to be trained."
         )
     return rate
 

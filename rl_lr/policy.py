@@ -76,7 +76,7 @@ class Policy:
         >>> Policy.keep().act(torch.randn(3, NUM_SIGNALS)).tolist()
         [0.0, 0.0, 0.0]
         """
-        layer = (torch.zeros(1, NUM_SIGNALS), torch.zeros(1))
+        layer = (torch.zeros(1, NUM_SIGNALS, dtype=torch.float32), torch.zeros(1, dtype=torch.float32))
         return cls((layer,), control or ControlConfig(), {}, "keep")
 
     @classmethod
@@ -127,7 +127,9 @@ class Policy:
             weight, bias = self.layers[-1]
             x = x @ weight.to(x.device).mT + bias.to(x.device)
         return (
-            torch.tensor(self.choices, device=x.device)[x.argmax(dim=-1)] if self.choices else x.squeeze(-1)
+            torch.tensor(self.choices, dtype=torch.float32, device=x.device)[x.argmax(dim=-1)]
+            if self.choices
+            else x.squeeze(-1)
         )
 
     def save(self, folder: "str | os.PathLike[str]") -> Path:

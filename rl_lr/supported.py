@@ -30,6 +30,16 @@ _SELF_TUNING = ("prodigy", "dadapt", "schedulefree", "dog", "mechanic", "learned
 """What the names of optimizers have in them that choose their own step sizes."""
 
 
+def refuse_self_tuning(optimizer: Optimizer) -> None:
+    """Refuse an optimizer that chooses its own step sizes, also one that does so by another inside it."""
+    name = type(optimizer).__name__
+    if any(part in name.lower() for part in _SELF_TUNING):
+        raise ValueError(
+            f"{name} chooses its own step sizes, and two controllers would work against each other: "
+            f"use it alone, or an optimizer such as AdamW or SGD with rl-lr."
+        )
+
+
 def check_optimizer(optimizer: Optimizer) -> None:
     """Refuse an optimizer that cannot be controlled, and warn of one that is not known.
 
@@ -46,11 +56,6 @@ def check_optimizer(optimizer: Optimizer) -> None:
     reasons = [reason for kind, reason in _REFUSED.items() if isinstance(optimizer, kind)]
     if reasons:
         raise ValueError(f"{name} cannot be controlled: {reasons[0]}. Use an optimizer such as AdamW or SGD.")
-    if any(part in name.lower() for part in _SELF_TUNING):
-        raise ValueError(
-            f"{name} chooses its own step sizes, and two controllers would work against each other: "
-            f"use it alone, or an optimizer such as AdamW or SGD with rl-lr."
-        )
     if not isinstance(optimizer, SUPPORTED):
         warnings.warn(
             f"{name} is not among the optimizers that rl-lr is tested with: it works if updates are "

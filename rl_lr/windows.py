@@ -33,7 +33,7 @@ class Window:
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(runs, *shape, dtype=torch.float64, device=device)
 
-        gradient = torch.zeros(runs, width, device=device)
+        gradient = torch.zeros(runs, width, dtype=torch.float32, device=device)
         return cls(loss=zeros(3), pairs=zeros(), products=zeros(3, 3), gradient=gradient, pending=[])
 
     def add_loss(self, loss: Tensor | float) -> None:
@@ -113,7 +113,7 @@ class History:
         def blank(*shape: int) -> Tensor:
             return torch.full((runs, *shape), math.nan, dtype=torch.float64, device=device)
 
-        displacement = torch.zeros(runs, width, device=device)
+        displacement = torch.zeros(runs, width, dtype=torch.float32, device=device)
         return cls(
             losses=blank(5),
             first_loss=blank(),

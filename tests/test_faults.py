@@ -1,5 +1,6 @@
 """What befalls a fit, and what then happens: the faults of a long run, on real Trainers."""
 
+import math
 import os
 import signal
 import subprocess
@@ -103,6 +104,51 @@ def test_a_loss_that_rises_for_good_does_not_end_the_training() -> None:
     (state,) = callback.state_dict()["optimizers"].values()
     assert int(state["controller"]["rewinds"]) == 5
     assert float(module.network.bias.detach()) == pytest.approx(5.0, abs=0.5)
+
+
+@fault(
+    "losses below zero, or with a constant in them",
+    "work; a fit ends about where it would without the constant",
+)
+@pytest.mark.parametrize("rate", [5e-4, 5.0])
+@pytest.mark.parametrize("constant", [-5.0, -1.0, 50.0])
+def test_it_hardly_matters_where_the_zero_of_a_loss_is(constant: float, rate: float) -> None:
+    class Shifted(Module):
+        def loss(self, batch: list[Tensor]) -> Tensor:
+            return super().loss(batch) + constant
+
+    module = Shifted(rate)
+    trainer(RLLearningRate(), max_epochs=8).fit(module, rows())
+    assert full_loss(module) < 0.01
+
+
+@fault(
+    "losses below zero, or with a constant in them",
+    "work; a fit ends about where it would without the constant",
+)
+@pytest.mark.parametrize("rate", [3e-5, 0.3])
+def test_a_likelihood_whose_variance_is_learned_is_followed_below_zero(rate: float) -> None:
+    class Likelihood(Module):
+        """Mean by the network, one variance for all rows; -log p, but for a constant."""
+
+        def __init__(self) -> None:
+            super().__init__(rate)
+            self.log_deviation = nn.Parameter(torch.zeros(()))
+
+        def loss(self, batch: list[Tensor]) -> Tensor:
+            scaled = (self.network(batch[0]) - batch[1]) / self.log_deviation.exp()
+            loss: Tensor = self.log_deviation + scaled.square().mean() / 2.0
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.Adam(self.parameters(), self.lr)
+
+    x = torch.randn(640, 8)
+    y = x.sum(dim=1, keepdim=True) + 0.05 * torch.randn(640, 1)
+    module = Likelihood()
+    trainer(RLLearningRate(), max_epochs=40).fit(module, DataLoader(TensorDataset(x, y), 16, shuffle=True))
+    with torch.no_grad():
+        assert module.loss([x, y]) < math.log(0.05) + 0.5 + 0.1
 
 
 @fault("loss and gradients of exactly zero", "signals stay finite")

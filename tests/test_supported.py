@@ -2,11 +2,11 @@
 
 import math
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from linear_fit import RATE, STEPS, Fit
 from torch import Tensor, nn
 
 from rl_lr.config import ControlConfig
@@ -15,7 +15,6 @@ from rl_lr.scheduler import RLScheduler
 from rl_lr.schedules import base_schedule
 from rl_lr.supported import SUPPORTED
 
-STEPS, RATE = 400, 0.01
 USUAL = {torch.optim.Adagrad: 0.1, torch.optim.Adadelta: 1.0}
 """Base rates of those that want larger ones than ``RATE``."""
 
@@ -56,44 +55,6 @@ CASES = [
     for kind in (*SUPPORTED, torch.optim.AdamW)
     for settings in settings_of(kind)
 ]
-
-
-class Fit:
-    """A linear problem, by hand: its weights, and the loss after training."""
-
-    def __init__(self, build: Callable[[list[Tensor]], torch.optim.Optimizer], sparse: bool = False) -> None:
-        generator = torch.Generator().manual_seed(0)
-        self.x = torch.randn(256, 8, generator=generator)
-        self.y = self.x @ torch.randn(8, 4, generator=generator)
-        self.weight = nn.Parameter(torch.randn(8, 4, generator=generator))
-        self.sparse = sparse
-        self.optimizer = build([self.weight])
-
-    def loss(self) -> Tensor:
-        return (self.x @ self.weight - self.y).square().mean()
-
-    @torch.no_grad()
-    def share(self) -> float:
-        return float(self.loss())
-
-    def step(self) -> Tensor:
-        self.optimizer.zero_grad()
-        loss = self.loss()
-        loss.backward()
-        if self.sparse:
-            assert self.weight.grad is not None
-            self.weight.grad = self.weight.grad.to_sparse()
-        self.optimizer.step()
-        return loss.detach()
-
-    def train(self, policy: Policy | str) -> tuple[list[float], float]:
-        """Rates of all steps and the final loss as a share of the first."""
-        scheduler = RLScheduler(self.optimizer, STEPS, policy)
-        first, rates = self.share(), []
-        for _ in range(STEPS):
-            rates.append(float(self.optimizer.param_groups[0]["lr"]))
-            scheduler.step(self.step())
-        return rates, self.share() / first
 
 
 @pytest.mark.parametrize(("kind", "settings"), CASES)

@@ -21,6 +21,7 @@ from rl_lr.callbacks import RLLearningRate
 from rl_lr.config import ControlConfig
 from rl_lr.policy import Policy
 from rl_lr.schedules import base_schedule
+from rl_lr.sketches import Granularity
 
 pytestmark = [pytest.mark.filterwarnings(one) for one in QUIET]
 
@@ -149,6 +150,22 @@ def test_other_precisions_train(precision: Any) -> None:
     module = Cast(lr=1e-4)
     trainer(RLLearningRate(), max_epochs=8, precision=precision).fit(module, rows())
     assert full_loss(module.float()) < 1.0
+
+
+@compatible("torch.set_default_dtype(torch.float64)")
+@pytest.mark.parametrize("granularity", ["network", "tensor"])
+@pytest.mark.parametrize("policy", ["default", "dqn", "keep"])
+def test_torch_may_make_numbers_of_another_kind_by_default(policy: str, granularity: Granularity) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        module = Module(0.01 if policy == "keep" else 1e-3)
+        chosen = Policy.keep() if policy == "keep" else Policy.load(policy)
+        callback = RLLearningRate(chosen, on_error="raise", granularity=granularity, average=True)
+        trainer(callback, max_epochs=4).fit(module, rows())
+        assert module.network.weight.dtype == torch.float64
+        assert full_loss(module) < 0.5
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @compatible("precision 16-mixed", "works; steps that the scaler skips do not count")

@@ -89,6 +89,40 @@ def test_an_instance_may_be_used_again() -> None:
     assert first.rates == second.rates
 
 
+@compatible(
+    "optimizers replaced by others in mid-fit", "starts anew with them, for what is left: one warning"
+)
+@pytest.mark.parametrize("total_steps", [None, 200])
+def test_optimizers_that_come_in_mid_fit_are_controlled_for_what_is_left(total_steps: int | None) -> None:
+    class Replace(pl.Callback):
+        def on_train_epoch_start(self, run: Any, module: Any) -> None:
+            if run.current_epoch == 2:
+                run.strategy.setup_optimizers(run)
+
+    module, callback = Module(), RLLearningRate(Policy.keep(), total_steps=total_steps)
+    run = trainer(callback, Replace(), max_epochs=5)
+    with pytest.warns(UserWarning, match="optimizers of this fit were replaced by others") as warned:
+        run.fit(module, rows())
+    assert len([one for one in warned if "replaced by others" in str(one.message)]) == 1
+    assert module.rates == pytest.approx(
+        [cosine(t, 200) for t in range(80)] + [cosine(t, 120) for t in range(120)]
+    )
+    assert run.optimizers[0].param_groups[0]["lr"] == 0.01
+
+
+def test_an_optimizer_that_comes_in_mid_fit_and_cannot_be_controlled_is_left_alone() -> None:
+    class Replace(pl.Callback):
+        def on_train_epoch_start(self, run: Any, module: Any) -> None:
+            if run.current_epoch == 1:
+                run.strategy.optimizers = [torch.optim.Rprop(module.parameters(), 0.02)]
+
+    module, callback = Module(), RLLearningRate()
+    with pytest.warns(UserWarning, match="lets new optimizers keep .*Rprop cannot be controlled"):
+        trainer(callback, Replace(), max_epochs=3).fit(module, rows())
+    assert module.rates[40:] == [0.02] * 80
+    assert full_loss(module) < 0.05
+
+
 @compatible("modules compiled by torch.compile")
 def test_a_compiled_module_trains_the_same_run() -> None:
     plain, compiled = Module(), Module()
