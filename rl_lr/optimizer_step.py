@@ -1,9 +1,13 @@
 """Which optimizer makes the steps, and what a step leaves to be read: gradients, shards, whether it was made at all."""
 
+import warnings
+
 from torch import Tensor
 from torch.optim import Optimizer
 
 from rl_lr.supported import refuse_self_tuning
+
+_SILENCE = 20  # steps without a report: fewer may be on purpose, as those of a critic
 
 
 def bare(optimizer: Optimizer) -> Optimizer:
@@ -41,6 +45,16 @@ def skipped(optimizer: Optimizer) -> bool:
     """
     overflow = getattr(optimizer, "found_inf", None)
     return isinstance(overflow, Tensor) and overflow.device.type == "cpu" and bool(overflow)
+
+
+def check_told(steps: int, told: int) -> None:
+    """Warn where an optimizer began with so many steps that nobody reported, as if time were counted in epochs."""
+    if steps == _SILENCE and told == 0:
+        warnings.warn(
+            f"The optimizer made {steps} steps, and scheduler.step(loss) was not called yet: call it after every "
+            f"optimizer.step(), not once an epoch, as steps in between do not count.",
+            stacklevel=2,
+        )
 
 
 def gradient(parameter: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from rl_lr.agreement import Agree, felt_loss
 from rl_lr.averaging import WeightAverage, existing
 from rl_lr.config import ControlConfig
 from rl_lr.controller import Controller
-from rl_lr.optimizer_step import bare, gradient, shard, skipped
+from rl_lr.optimizer_step import bare, check_told, gradient, shard, skipped
 from rl_lr.param_groups import GroupRates, base_rate
 from rl_lr.policy import Policy
 from rl_lr.saved import check_saved, unsketched
@@ -40,8 +40,8 @@ class RLScheduler:
             scheduler.step(loss)
 
     Time is counted by the optimizer's post-step hook, so a step that a gradient scaler skipped does not count.
-    Every parameter group keeps its own base rate; all are multiplied by the same number, which is written before
-    every step, so nothing else that sets rates has a say. Between decisions no accelerator is waited for.
+    Every parameter group keeps its own base rate; all are multiplied by one number, which is written before every
+    step, so that nothing else has a say. Between decisions no accelerator is waited for.
 
     Args:
         optimizer: any torch optimizer whose update is proportional to ``lr``; a trainer may have wrapped it.
@@ -91,10 +91,9 @@ class RLScheduler:
             )
         if policy is not None and not isinstance(policy, Policy):
             policy = Policy.load(policy)
-        self.optimizer, self.policy = optimizer, policy
+        self.optimizer, self.policy, self.granularity = optimizer, policy, granularity
         for group in optimizer.param_groups:
             base_rate(group)  # refuses it before anything is changed
-        self.granularity = granularity
         parameters = self._measured()
         self._sharded = any(shard(parameter) is not parameter for parameter in parameters)
         self._sketches = Sketches([shard(p).numel() for p in parameters], granularity)
@@ -109,7 +108,7 @@ class RLScheduler:
         self._rates = GroupRates(optimizer, split=granularity == "tensor")
         self._weights: Tensor | None = None  # sketch before the step under way
         self._gradient: Tensor | None = None
-        self._stepped, self._agree = False, agree
+        self._untold, self._agree = 0, agree  # steps since the last report
         self._factors: list[float] = []  # exp(o) of each row
         self._read: Tensor | None = None  # the controller's offset that they were read from
         self._hooks = [
@@ -131,7 +130,7 @@ class RLScheduler:
     @property
     def stepped(self) -> bool:
         """Whether the optimizer made a step that :meth:`step` was not yet told of."""
-        return self._stepped
+        return self._untold > 0
 
     @property
     def latest_signals(self) -> Tensor | None:
@@ -146,11 +145,11 @@ class RLScheduler:
         Raises:
             ValueError: for a loss of several elements.
         """
-        if not self._stepped:
+        if not self._untold:
             return
         if isinstance(loss, Tensor) and loss.numel() != 1:
             raise ValueError(f"scheduler.step needs one scalar loss, got shape {tuple(loss.shape)}.")
-        self._stepped = False
+        self._untold = 0
         felt = felt_loss(loss, self._agree, self.controller.offset)
         measured = self._gradient, self._weights
         self._gradient = self._weights = None
@@ -282,7 +281,8 @@ class RLScheduler:
         if skipped(self.optimizer):
             self._weights = None
             return
-        self._stepped = True
+        self._untold += 1
+        check_told(self._untold, self.controller.step)
         if self.average is not None:
             self.average.update()
         if self._weights is not None:
