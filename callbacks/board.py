@@ -31,8 +31,8 @@ class ConvergenceBoard(Callback):
     ``rl-lr board logs`` then opens on *custom scalars*, four charts: the loss; the rate with what the base
     schedule alone would give and the bounds between which it may move; signals behind the decisions; what the
     guard did. *Images* holds loss, rate and offset on one time axis, *Text* the policy with its checksum,
-    *HParams* a row for the run, to be sorted by its final loss, or by its regret against a baseline. All of it
-    is written at decisions, to every TensorBoard logger, on the first rank only; without such a logger nothing
+    *HParams* a row for the run, to be sorted by its final loss, the mean of the steps before the last decision, or
+    by its regret, the log of that over the baseline's. All of it is written at decisions, to every TensorBoard logger, on the first rank only; without such a logger nothing
     happens. A fit resumed into the same log folder hides what was logged there after its checkpoint.
 
     Args:
@@ -109,7 +109,7 @@ class ConvergenceBoard(Callback):
                 f"base_schedule{name}": controller.timetable.schedule,
                 f"horizon{name}": controller.timetable.total_steps or -1,
             }
-            final, baseline = float(controller.latest_loss.mean()), self._baselines.get(prefix)
+            final, baseline = float(controller.last_loss.mean()), self._baselines.get(prefix)
             metrics |= {f"{prefix}/final_loss": final, f"{prefix}/regret": None}
             if baseline is not None and final > 0:
                 metrics[f"{prefix}/regret"] = math.log(final) - math.log(10.0) * baseline.loss[-1]

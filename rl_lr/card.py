@@ -4,6 +4,9 @@ from typing import Any
 
 from rl_lr.policy import Policy
 
+BUILT_IN = "built-in training families"
+"""What a policy's provenance calls the tasks of a training that was given none."""
+
 
 def model_card(policy: Policy) -> str:
     """Markdown that says what a policy is, how it was trained and what it was measured on."""
@@ -11,7 +14,9 @@ def model_card(policy: Policy) -> str:
     measured = facts.get("validation", {})
     rows = "\n".join(f"| {name.replace('_', ' ')} | {value:+.3f} |" for name, value in measured.items())
     drawn = facts.get("settings", {}).get("draw", {})
-    steps = f"{drawn['min_steps']} to {drawn['max_steps']} steps" if drawn else "unknown length"
+    seen = "the tasks named above and runs as long as there"
+    if facts.get("tasks") == BUILT_IN:
+        seen = f"small networks and runs of {drawn['min_steps']} to {drawn['max_steps']} steps"
     return f"""# Learning-rate policy of rl-lr
 
 Load it with `rl_lr.Policy.load("this folder")`, or pass the folder to `RLLearningRate(policy=...)`.
@@ -27,7 +32,7 @@ below zero is better than the comparison.
 {rows}
 
 ## Limits
-Trained on small networks and runs of {steps}. It sees no learning rate and no loss value, only
+Trained on {seen}. It sees no learning rate and no loss value, only
 dimensionless signals; on networks unlike its training tasks it may settle on a rate that is off.
 """
 

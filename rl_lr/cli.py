@@ -179,7 +179,8 @@ def compare_command(
         task: Task, or a list of them, to compare on instead of a suite, named as for rl-lr train.
         steps: Horizon of these tasks; a LightningFit has its own.
         jobs: Processes to use.
-        rivals: Whether optimizers of other packages take part; they need the extra "rivals".
+        rivals: Whether what is not a reference or a control takes part: other schedules, and self-tuning optimizers,
+            which need the extra "rivals".
         page: Where to write the page of results; left out, results.md in out.
         beside: Another policy, name or folder, or a list of them, in the same tables, and against each other.
     """
@@ -273,7 +274,7 @@ def main() -> None:
         "bench": bench_command,
         "convert": convert_command,
         "design": design_command,
-        "siblings": SIBLINGS,
+        "siblings": {"_help": "Measure a sibling system and write its page.", **SIBLINGS},
     }
     try:
         auto_cli(commands, allow_abbrev=True)  # --from for --from_; positional is what has no default

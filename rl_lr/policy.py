@@ -71,7 +71,9 @@ class Policy:
 
     @classmethod
     def keep(cls, control: ControlConfig | None = None) -> "Policy":
-        """The policy that always says "keep": the run follows its base schedule.
+        """The policy that always says "keep": the run follows its base schedule, as long as the guard does not act.
+
+        ``Policy.keep(ControlConfig().unguarded)`` has no guard either.
 
         >>> Policy.keep().act(torch.randn(3, NUM_SIGNALS)).tolist()
         [0.0, 0.0, 0.0]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_lr.agents import Figures
-from rl_lr.card import model_card
+from rl_lr.card import BUILT_IN, model_card
 from rl_lr.config import TrainConfig
 from rl_lr.course import Beginning, Course
 from rl_lr.episodes import Plan
@@ -132,7 +132,7 @@ def _origin(begun: Progress[TrainConfig]) -> dict[str, Any]:
         "start": begun.start,
         "command": command(),
         "commit": commit(),
-        "tasks": begun.tasks or "built-in training families",
+        "tasks": begun.tasks or BUILT_IN,
         "settings": asdict(begun.config),
         "versions": versions(),
     }

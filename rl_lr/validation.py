@@ -31,7 +31,7 @@ class Validation:
 
         ``regret_to_same_rate`` compares with the base schedule alone at each run's own rate,
         ``regret_to_best_rate`` with the best rate of its group (a grid as large as the group);
-        the latter also by the factor that the base rate is off by.
+        the latter also by the factor that the base rate is off by, as far as there are such runs.
         """
         own = self._scores(policy)
         best = own - self._base.amin(dim=1, keepdim=True)
@@ -42,7 +42,8 @@ class Validation:
         }
         for low, high, name in _BINS:
             inside = (self._factor >= low) & (self._factor < high)
-            figures[f"regret_to_best_rate_{name}"] = float(best[inside].mean())
+            if inside.any():
+                figures[f"regret_to_best_rate_{name}"] = float(best[inside].mean())
         return figures
 
     @cached_property

@@ -7,15 +7,24 @@ test has shown.
 
 import os
 from collections.abc import Generator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-_HEAD = """# Compatibility
+_TESTED = {
+    "torch": "torch",
+    "pytorch-lightning": "Lightning",
+    "transformers": "transformers",
+    "accelerate": "Accelerate",
+}
+_VERSIONS = ", ".join(f"{name} {version(package).partition('+')[0]}" for package, name in _TESTED.items())
+_HEAD = f"""# Compatibility
 
 What RLLearningRate and RLScheduler were tested with, on real Trainers and optimizers. This page is written by
-`make compatibility` from the results of the tests: a row stands for tests that passed.
+`make compatibility` from the results of the tests: a row stands for tests that passed, with
+{_VERSIONS}.
 """
 
 

@@ -21,6 +21,10 @@ MOVED = [
 pytestmark = [pytest.mark.filterwarnings(one) for one in (*QUIET, *MOVED)]
 
 
+def compatible(what: str, verdict: str = "works") -> pytest.MarkDecorator:
+    return pytest.mark.compatibility("Averaged weights", what, verdict)
+
+
 def state(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
@@ -67,6 +71,7 @@ def ours(**settings: Any) -> RLLearningRate:
     return RLLearningRate(average=True, total_steps=160, **settings)
 
 
+@compatible("average=True", "validated, in checkpoints, and left in the module; training does not notice")
 def test_the_average_is_validated_and_stays_in_the_module_and_training_does_not_notice() -> None:
     plain = Noisy()
     theirs = RLLearningRate(total_steps=160)
@@ -87,6 +92,7 @@ def test_the_average_is_validated_and_stays_in_the_module_and_training_does_not_
     assert same(state(module), watch.averaged[-1])
 
 
+@compatible("a fit with it, resumed", "bitwise the same weights and averages")
 @pytest.mark.parametrize("granularity", ["network", "tensor"])
 @pytest.mark.parametrize("build", [Noisy, ByHand])
 def test_a_fit_resumed_with_an_average_is_bitwise_the_uninterrupted_one_and_its_checkpoint_holds_both(
@@ -193,6 +199,7 @@ def test_a_fit_of_unknown_length_ends_lower_by_its_average_and_no_warning_asks_f
     assert end(average=True) < 0.5 * last
 
 
+@compatible("beside StochasticWeightAveraging or WeightAveraging", "refused: one average is enough")
 def test_a_second_average_of_the_weights_is_refused() -> None:
     class Mine(EMAWeightAveraging):
         """A user's own."""
@@ -206,6 +213,7 @@ def test_a_second_average_of_the_weights_is_refused() -> None:
         trainer(*two).fit(ByHand(), rows())
 
 
+@compatible("with FSDPStrategy or ModelParallelStrategy", "refused: their checkpoints are written in parts")
 @pytest.mark.parametrize("name", ["FSDPStrategy", "ModelParallelStrategy"])
 def test_a_strategy_that_writes_checkpoints_in_parts_is_refused(name: str) -> None:
     standing_in = type(name, (pl.strategies.SingleDeviceStrategy,), {})  # by its name: it needs accelerators
@@ -213,6 +221,7 @@ def test_a_strategy_that_writes_checkpoints_in_parts_is_refused(name: str) -> No
         trainer(RLLearningRate(average=True), strategy=standing_in("cpu")).fit(Module(), rows())
 
 
+@compatible("a fit with it, resumed without", "refused")
 def test_a_fit_with_an_average_is_not_resumed_without(tmp_path: Path) -> None:
     saving = pl.callbacks.ModelCheckpoint(tmp_path, filename="end")
     trainer(ours(), saving, max_epochs=1, enable_checkpointing=True).fit(Module(), rows())

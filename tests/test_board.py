@@ -118,7 +118,8 @@ def test_a_row_and_a_text_tell_policy_checksum_horizon_and_regret(tmp_path: Path
     assert Policy.load("default").sha256 in text
     assert "80 steps" in text
     (regret,) = events.Scalars("convergence/regret")
-    assert math.isfinite(regret.value)
+    ours, base = (logs(tmp_path / run).Scalars("convergence/loss")[-1].value for run in ("ours", "base"))
+    assert regret.value == pytest.approx(math.log(10.0) * (ours - base), rel=1e-4)
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     row = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
     assert row["policy"].string_value == "default"

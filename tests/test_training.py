@@ -1,6 +1,7 @@
 """Training across runs: the smallest training that is real."""
 
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def test_training_exports_a_policy_its_card_its_curves_and_a_checkpoint_per_iter
     card = (tmp_path / "README.md").read_text()
     assert policy.sha256 in card
     assert "48 runs in 3 iterations" in card
+    assert "Trained on the tasks named above" in card
     assert [done for done, _ in reports] == [1, 2, 3]
     assert "regret_to_same_rate" in reports[-1][1]
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
@@ -135,6 +137,15 @@ def test_shipped_policy_beats_the_base_schedule_on_fresh_tasks_of_its_families()
             final_scores(plan, Trial(Policy.keep(), group)) - final_scores(plan, Trial(policy, group))
         )
     assert np.concatenate(gains).mean() > 0.2
+
+
+def test_rates_that_no_run_begins_at_have_no_figure() -> None:
+    plan = Plan(((quadratic, 1.0),), DrawConfig(60, 60, misfactor=2.0), ControlConfig(), 2, 0)
+    with closing(Local()) as workers:
+        workers.start(plan)
+        figures = Validation(plan, workers, 1).measure(Policy.keep())
+    assert "regret_to_best_rate_x1" in figures
+    assert "regret_to_best_rate_x0.01" not in figures
 
 
 def test_shipped_policy_says_how_it_was_trained_and_measured() -> None:

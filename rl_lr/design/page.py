@@ -159,13 +159,15 @@ rl-lr design --resume runs/design                                               
 rl-lr siblings design                                                              # this page
 ```
 
-`gymnasium.make("rl_lr/Architecture-v0")` is the same as an environment, with a mask of legal actions.
+After `import rl_lr.envs`, `gymnasium.make("rl_lr/Architecture-v0")` is the same as an environment, with a mask of legal
+actions.
 
 ## What was asked, and what came of it
 Means with 95 % intervals by Student's t. *Best five*: of each search the five designs with the highest rewards, trained
 again from {plan["fresh"]} (layers) and {cell_plan["fresh"]} (cells) seeds that no search used and judged on test rows
 that no search saw; the interval is over searches ({plan["repeats"]} by each agent for layers,
-{cell_plan["repeats"]} for cells). Rewards are accuracy for layers, and for cells the share of the nats of a blind guess
+{cell_plan["repeats"]} for cells). Children were trained under the policy of checksum
+`{layers["settings"]["policy"][:12]}`, its guard of law {layers["settings"]["law"]}. Rewards are accuracy for layers, and for cells the share of the nats of a blind guess
 that is saved.
 
 | what must hold | measured | reached |
@@ -208,7 +210,7 @@ The best cell, chosen likewise:
 Where it falls short of the papers, by construction:
 
 - Children are judged after {layers["settings"]["steps"]} steps. What learns fast wins; what is best after a long training
-  may be another network, which is why the finals are given at two lengths ({plan["long"]} and {cell_plan["long"]} steps).
+  may be another network, which is why the finals are given at a second length, too ({plan["long"]} steps for layers, {cell_plan["long"]} for cells).
 - Skip connections, and NAS-RL's distributed controller with many replicas, are not here. Its two-layer controller is one
   layer of 32 units.
 - Q-learning explores for a quarter of a search (the paper: more than half), its states do not tell the sizes of the
