@@ -131,9 +131,12 @@ class ConvergenceBoard(Callback):
 
     def _show(self, trainer: Trainer) -> None:
         """Scalars of every decision just made, and a figure now and then."""
+        from rl_lr.plot import Trace
+
         for prefix, scheduler in _shown(trainer):
-            trace, made = self.traces[prefix], scheduler.controller.step
-            if not scheduler.controller.just_decided or made == self._shown[prefix]:
+            bound, made = scheduler.controller.config.bound, scheduler.controller.step
+            trace = self.traces.setdefault(prefix, Trace(bound=bound))  # it may have been replaced by another
+            if not scheduler.controller.just_decided or made == self._shown.get(prefix):
                 continue
             self._shown[prefix], values = made, _values(scheduler)
             trace.add(trainer.global_step, values)

@@ -7,6 +7,8 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import BackboneFinetuning, StochasticWeightAveraging, WeightAveraging
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
+from rl_lr.sketches import Granularity
+
 Kind = TypeVar("Kind", bound=Callback)
 OnConflict = Literal["raise", "override"]
 """What becomes of a schedule that would set the rate as well: refused, or ignored."""
@@ -18,13 +20,7 @@ def check_on_conflict(on_conflict: str) -> None:
         raise ValueError(f"on_conflict is {on_conflict!r}: choose 'raise' or 'override'.")
 
 
-def check_total_steps(total_steps: int | None) -> None:
-    """Refuse a horizon without a step."""
-    if total_steps is not None and total_steps < 1:
-        raise ValueError(f"total_steps is {total_steps}: give the optimizer steps of the fit, at least 1.")
-
-
-def check_trainer(trainer: Trainer, on_conflict: str) -> None:
+def check_trainer(trainer: Trainer, on_conflict: str, granularity: Granularity) -> None:
     """Refuse strategies and schedulers that would set rates as well; warn of what will be ignored."""
     strategy = type(trainer.strategy).__name__
     if strategy.startswith("DeepSpeed"):
@@ -42,6 +38,11 @@ def check_trainer(trainer: Trainer, on_conflict: str) -> None:
         rank_zero_warn(
             "StochasticWeightAveraging averages weights as it should, but its swa_lrs have no effect: "
             "RLLearningRate sets the rate at every step."
+        )
+    if callbacks_of(trainer, BackboneFinetuning) and granularity == "tensor":
+        raise MisconfigurationException(
+            "BackboneFinetuning writes the optimizer's parameter groups into checkpoints, and granularity='tensor' splits "
+            "them, so that no fit could be resumed: use granularity='network'."
         )
     if callbacks_of(trainer, BackboneFinetuning):
         rank_zero_warn(

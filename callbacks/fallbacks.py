@@ -28,18 +28,23 @@ class Fallbacks:
             raise ValueError(f"on_error is {on_error!r}: choose 'fallback' or 'raise'.")
         self._on_error, self._name = on_error, name
         self._counts: dict[str, int] = {}  # by the kind of error
+        self._released: list[RLScheduler] = []
 
     def step(self, scheduler: RLScheduler, loss: Tensor | None) -> None:
-        """Report a step."""
+        """Report a step; one that fails counts, so that the base schedule goes on."""
+        made = scheduler.controller.step + 1
         try:
             scheduler.step(loss)
         except Exception as error:
             if self._on_error == "raise":
                 raise
+            scheduler.controller.step = made
             scheduler.release()
             reason = type(error).__name__
             self._counts[reason] = self._counts.get(reason, 0) + 1
-            rank_zero_warn(f"{self._name} hands over to the base schedule: {reason}: {error}")
+            if scheduler not in self._released:
+                self._released.append(scheduler)
+                rank_zero_warn(f"{self._name} hands over to the base schedule: {reason}: {error}")
 
     def metrics(self) -> Metrics:
         """How often, by the kind of error."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from rl_lr.callbacks.checks import OnConflict, check_on_conflict, check_total_steps
+from rl_lr.callbacks.checks import OnConflict, check_on_conflict
 from rl_lr.callbacks.fallbacks import Fallbacks, OnError
 from rl_lr.callbacks.hugging_face_schedule import Schedule
 from rl_lr.callbacks.loggers import decision, rates
@@ -27,6 +27,7 @@ from rl_lr.scheduler import RLScheduler
 from rl_lr.schedules import BaseSchedule, check_schedule
 from rl_lr.sketches import Granularity, check_granularity
 from rl_lr.snapshots import OnDivergence, check_on_divergence
+from rl_lr.timetable import whole_steps
 
 try:
     from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -89,14 +90,14 @@ class RLLearningRateHF(TrainerCallback):
         on_divergence: OnDivergence = "restore",
         average: bool = False,
     ) -> None:
-        check_total_steps(total_steps)
+        self.total_steps = whole_steps(total_steps)
         check_schedule(base_schedule)
         check_granularity(granularity)
         check_on_divergence(on_divergence)
         check_on_conflict(on_conflict)
         _check_trainer(trainer, on_conflict, average)
         self.policy = policy if isinstance(policy, Policy) else Policy.load(policy)
-        self.total_steps, self.base_schedule, self.on_error = total_steps, base_schedule, on_error
+        self.base_schedule, self.on_error = base_schedule, on_error
         self.granularity, self.on_divergence, self.average = granularity, on_divergence, average
         self._trainer = trainer
         self._fallbacks = Fallbacks(on_error, type(self).__name__)
@@ -226,6 +227,11 @@ class RLLearningRateHF(TrainerCallback):
 def _check_trainer(trainer: Trainer, on_conflict: str, average: bool) -> None:
     """Refuse a schedule that was chosen, optimizers that step where nobody sees it, and averages of what is spread."""
     settings = trainer.args.to_dict()  # enumerations as their values
+    if any(isinstance(one, RLLearningRateHF) for one in trainer.callback_handler.callbacks):
+        raise ValueError(
+            "This Trainer has an RLLearningRateHF already, which serves every training by it: build a new Trainer for "
+            "another one."
+        )
     if "lomo" in settings["optim"]:
         raise ValueError(
             f"RLLearningRateHF cannot control optim={settings['optim']!r}, which makes its steps during the backward "

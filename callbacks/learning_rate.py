@@ -15,7 +15,6 @@ from rl_lr.callbacks.checks import (
     callbacks_of,
     check_average,
     check_on_conflict,
-    check_total_steps,
     check_trainer,
 )
 from rl_lr.callbacks.choosing import Chosen, index_of, names
@@ -29,6 +28,7 @@ from rl_lr.scheduler import RLScheduler
 from rl_lr.schedules import BaseSchedule, check_schedule
 from rl_lr.sketches import Granularity, check_granularity
 from rl_lr.snapshots import OnDivergence, check_on_divergence
+from rl_lr.timetable import whole_steps
 
 
 class RLLearningRate(Callback):
@@ -93,13 +93,13 @@ class RLLearningRate(Callback):
         on_divergence: OnDivergence = "restore",
         average: bool = False,
     ) -> None:
-        check_total_steps(total_steps)
+        self.total_steps = whole_steps(total_steps)
         check_on_conflict(on_conflict)
         check_schedule(base_schedule)
         check_granularity(granularity)
         check_on_divergence(on_divergence)
         self.policy = policy if isinstance(policy, Policy) else Policy.load(policy)
-        self.total_steps, self.base_schedule = total_steps, base_schedule
+        self.base_schedule = base_schedule
         self.optimizers = [optimizers] if isinstance(optimizers, (int, str)) else optimizers
         self.monitor, self.on_conflict, self.on_error = monitor, on_conflict, on_error
         self.granularity, self.on_divergence, self.average = granularity, on_divergence, average
@@ -112,8 +112,9 @@ class RLLearningRate(Callback):
         self._bound: list[Optimizer] = []  # the Trainer's, controlled or not
         self._made: dict[int, int] = {}  # steps of this fit under optimizers that were replaced
         self._restored: dict[int, Any] = {}
+        self._waited: dict[int, list[torch.Tensor]] = {}  # losses, in the fit that is resumed
         self._final: dict[int, Any] = {}  # state at the end of the latest fit
-        self._interval = 1  # steps between rates that are logged
+        self._interval = 1  # steps between rates that are logged; 0 for none
 
     @property
     def scheduler(self) -> RLScheduler | None:
@@ -153,19 +154,19 @@ class RLLearningRate(Callback):
         self._let_go()
         if self.average:
             check_average(trainer, sum(one.average for one in callbacks_of(trainer, RLLearningRate)))
-        check_trainer(trainer, self.on_conflict)
+        check_trainer(trainer, self.on_conflict, self.granularity)
         self._bound, known = list(trainer.optimizers), names(trainer.optimizers)
         wanted = range(len(known)) if self.optimizers is None else self.optimizers
         chosen = sorted({index_of(one, trainer.optimizers) for one in wanted})
         self.names = {index: known[index] for index in chosen}
-        self._losses = Losses(trainer, chosen, self.monitor)
+        self._losses = Losses(trainer, chosen, self.monitor, self._waited)
         self._fallbacks = Fallbacks(self.on_error, type(self).__name__)
         left = steps_left(trainer)
         if left is None and self.total_steps is None and not self.average:
             warn_of_no_horizon()
         try:
             for index in chosen:
-                self.schedulers[index] = self._scheduler(trainer, index, left)
+                self._control(trainer, index, left)
         except Exception:
             self._let_go()
             raise
@@ -174,8 +175,8 @@ class RLLearningRate(Callback):
                 f"{new}: base rates that are not known from before are the optimizer's present ones, and their schedule "
                 f"starts anew."
             )
-        self._restored, self._averages = {}, Averages(self.schedulers.values())
-        self._interval = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        self._restored, self._waited, self._averages = {}, {}, Averages(self.schedulers.values())
+        self._interval = trainer.log_every_n_steps  # type: ignore[attr-defined]
         for index, scheduler in self.schedulers.items():
             self._log(trainer, index, decided=scheduler.controller.step == 0)
 
@@ -235,27 +236,29 @@ class RLLearningRate(Callback):
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let go of the optimizers at the end of the fit."""
+        """Let go of the optimizers at the end of the fit, and of a state that none of its optimizers took up."""
         self._let_go()
+        self._restored, self._waited = {}, {}
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let go of the optimizers however the fit ended."""
-        self._let_go()
+        """Let go however the fit ended."""
+        self.teardown(trainer, pl_module, "fit")
 
     @override
     def state_dict(self) -> dict[str, Any]:
         """The schedulers' states as plain types and tensors; after a fit, those of its end."""
         now = {index: one.state_dict() for index, one in self.schedulers.items()}
-        return {"optimizers": now or self._final} if now or self._final else {}
+        losses = {} if self._losses is None else self._losses.state_dict()
+        return {"optimizers": now or self._final, "losses": losses} if now or self._final else {}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep it until the optimizers exist."""
-        self._restored = dict(state_dict.get("optimizers", {}))
+        self._restored, self._waited = dict(state_dict.get("optimizers", {})), state_dict.get("losses", {})
 
-    def _scheduler(self, trainer: Trainer, index: int, left: int | None) -> RLScheduler:
-        """Of an optimizer, as it was saved if it was."""
+    def _control(self, trainer: Trainer, index: int, left: int | None) -> None:
+        """Build the scheduler of an optimizer, as it was saved if it was."""
         saved = self._restored.get(index)
         made = saved["controller"]["step"] if saved else 0
         total = self.total_steps and max(1, self.total_steps - self._made.get(index, 0))
@@ -270,13 +273,9 @@ class RLLearningRate(Callback):
             agree=mean_over_ranks(trainer),
             average=self.average,
         )
+        self.schedulers[index] = scheduler  # so that it is let go of if the state does not fit
         if saved:
-            try:
-                scheduler.load_state_dict(saved)
-            except Exception:
-                scheduler.detach()
-                raise
-        return scheduler
+            scheduler.load_state_dict(saved)
 
     def _let_go(self) -> None:
         """Keep the state and detach."""
@@ -288,9 +287,9 @@ class RLLearningRate(Callback):
         self.schedulers, self._losses, self._averages = {}, None, Averages()
 
     def _log(self, trainer: Trainer, index: int, decided: bool) -> None:
-        """Rates at the Trainer's logging interval; offset, action and signals at decisions."""
+        """Rates at the Trainer's logging interval, if it has one; at decisions offset, action and signals, too."""
         scheduler = self.schedulers[index]
-        if not decided and scheduler.controller.step % self._interval:
+        if not decided and not (self._interval and scheduler.controller.step % self._interval == 0):
             return
         prefix = "rl_lr" if len(trainer.optimizers) == 1 else f"rl_lr/{self.names[index]}"
         metrics = rates(scheduler, prefix) | (decision(scheduler, prefix) if decided else {})

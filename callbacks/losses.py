@@ -21,10 +21,15 @@ class Losses:
         trainer: of the fit.
         indices: numbers of the controlled optimizers.
         monitor: as :class:`rl_lr.callbacks.RLLearningRate` has it.
+        waited: what :meth:`state_dict` told of an earlier fit.
     """
 
     def __init__(
-        self, trainer: Trainer, indices: Sequence[int], monitor: "str | Mapping[Chosen, str] | None"
+        self,
+        trainer: Trainer,
+        indices: Sequence[int],
+        monitor: "str | Mapping[Chosen, str] | None",
+        waited: Mapping[int, Sequence[Tensor]],
     ) -> None:
         self._trainer = trainer
         self._automatic = trainer.lightning_module.automatic_optimization
@@ -37,7 +42,8 @@ class Losses:
         by_index = {index_of(choice, trainer.optimizers): metric for choice, metric in named.items()}
         usual = monitor if isinstance(monitor, str) else None
         self._metrics = {index: by_index.get(index, usual) for index in indices}
-        self._waiting: dict[int, list[Tensor]] = {index: [] for index in indices}
+        device = trainer.lightning_module.device
+        self._waiting = {index: [one.to(device) for one in waited.get(index, ())] for index in indices}
         self._known: set[int] = set()  # optimizers whose loss was given at least once
         self._batches = 0
         self._warned = False
@@ -45,28 +51,36 @@ class Losses:
     def add(self, outputs: Any) -> None:
         """A batch came to its end; ``outputs`` is what Lightning has of ``training_step``."""
         self._batches += 1
-        returned = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        for index, waiting in self._waiting.items():
-            metric = self._metrics[index]
-            loss = returned if metric is None else self._trainer.callback_metrics.get(metric)
-            if isinstance(loss, Tensor):
-                waiting.append(loss.detach() if loss.requires_grad else loss)
-                self._known.add(index)
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        if isinstance(loss, Tensor):
+            loss = loss.detach() if loss.requires_grad else loss
+            loss = loss if loss.numel() == 1 else loss.mean()  # where it is of every sample
+            for index, waiting in self._waiting.items():
+                if self._metrics[index] is None:
+                    waiting.append(loss)
 
     def take(self, index: int) -> Tensor | None:
-        """Mean loss of the batches since the optimizer stepped last; None if they had none.
+        """Mean loss of the batches since the optimizer stepped last, or its metric now; None if there is none.
 
-        Lightning divides the loss of accumulated batches by their number; that is undone.
+        A metric may be logged in the batches of its optimizer only, and is then what it was in all others, so there
+        is no mean of it. Lightning divides the loss of accumulated batches by their number; that is undone.
         """
-        waiting = self._waiting[index]
-        if not waiting:
+        waiting, metric = self._waiting[index], self._metrics[index]
+        loss = waiting[0] if len(waiting) == 1 else torch.stack(waiting).mean() if waiting else None
+        waiting.clear()
+        if metric is not None:
+            loss = self._trainer.callback_metrics.get(metric)
+        if loss is None:
             self._check_given(index)
             return None
-        loss = waiting[0] if len(waiting) == 1 else torch.stack(waiting).mean()
-        waiting.clear()
+        self._known.add(index)
         if self._automatic and self._trainer.accumulate_grad_batches > 1:
             loss = loss * self._trainer.accumulate_grad_batches
         return loss
+
+    def state_dict(self) -> dict[int, list[Tensor]]:
+        """Losses that wait for a step of their optimizer, by its number."""
+        return {index: [loss.cpu() for loss in waiting] for index, waiting in self._waiting.items()}
 
     def check_pace(self, steps: dict[int, int]) -> None:
         """Warn once of an optimizer in manual optimization that steps in fewer batches than there are."""

@@ -36,7 +36,7 @@ class AtRest(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._wanted = max(1, round(self._share * (steps_left(trainer) or 1)))
         self._index = index_of(self._optimizer or 0, trainer.optimizers)
-        self._losses = Losses(trainer, [self._index], None)
+        self._losses = Losses(trainer, [self._index], None, {})
 
     @override
     def on_before_optimizer_step(

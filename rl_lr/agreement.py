@@ -24,7 +24,7 @@ def felt_loss(loss: Tensor | float | None, agree: Agree | None, offset: Tensor) 
     if agree is not None:
         loss = _mean(loss, agree, offset.device)
     if loss is None or offset.is_cpu:
-        return loss.item() if isinstance(loss, Tensor) else None if loss is None else float(loss)
+        return None if loss is None else float(loss.item() if isinstance(loss, Tensor) else loss)
     return torch.as_tensor(loss, device=offset.device).detach().view(1).expand_as(offset)
 
 

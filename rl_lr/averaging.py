@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rl_lr.optimizer_step import shard
+from rl_lr.measuring import shard
 
 ETA = 32
 """η: the larger, the shorter the memory."""
@@ -45,7 +45,8 @@ class WeightAverage:
     """The average of the weights that an optimizer trains, to be put in their place and out again.
 
     Floating-point buffers are averaged alike, as implementations of exponential averages do: running statistics
-    then lag as the weights do. Frozen parameters are left out until they are not; what comes later begins as it
+    then lag as the weights do; of what begins infinite or NaN, as masks do, the average is what it is. Nothing is
+    averaged before the first step, so that a model may be loaded until then. Frozen parameters are left out until they are not; what comes later begins as it
     is. Averages of half-precision weights are float32, else small changes would be rounded away.
 
     Attributes:
@@ -60,11 +61,9 @@ class WeightAverage:
         self._optimizer = optimizer
         self._buffers = [buffer for buffer in buffers if buffer.is_floating_point()]
         self.steps = 0
-        self._originals: dict[int, Tensor] = {}  # by their id, which they keep from being given anew
-        self._averages: dict[int, Tensor] = {}
+        self._averages: dict[Tensor, Tensor] = {}  # of each parameter and buffer
+        self._unsound: list[Tensor] = []  # of the buffers, what was not finite when its average began
         self._weights: list[Tensor] | None = None  # what is trained, while averages are in its place
-        self._begin(self._buffers)
-        self._begin(self._trained())
 
     @torch.no_grad()
     def update(self) -> None:
@@ -78,27 +77,33 @@ class WeightAverage:
                 "The optimizer made a step while averaged weights were in the place of its own: train outside of "
                 "scheduler.averaged()."
             )
+        if not self.steps:
+            self._begin(self._buffers)
+            self._unsound = [one for one in self._buffers if not one.isfinite().all()]
         self._begin(self._trained())
         self.steps += 1
         fold([*self._averages.values()], self._places(), self.steps)
+        for buffer in self._unsound:
+            average = self._averages[buffer]
+            average.copy_(torch.where(average.isfinite(), average, buffer))
 
     @torch.no_grad()
     def restart(self) -> None:
         """Forget what went before: the average is what the weights are now."""
-        torch._foreach_copy_([*self._averages.values()], self._places())
+        _copy([*self._averages.values()], self._places())
 
     @torch.no_grad()
     def show(self) -> None:
         """Put the averages in the place of the weights, if they are not there."""
         if self._weights is None:
             self._weights = [place.clone() for place in self._places()]
-            torch._foreach_copy_(self._places(), [*self._averages.values()])
+            _copy(self._places(), [*self._averages.values()])
 
     @torch.no_grad()
     def hide(self) -> None:
         """Put the weights back, bit by bit, if averages are in their place."""
         if self._weights is not None:
-            torch._foreach_copy_(self._places(), self._weights)
+            _copy(self._places(), self._weights)
             self._weights = None
 
     def keep(self) -> None:
@@ -133,7 +138,7 @@ class WeightAverage:
         Where weights are spread over processes it holds the part of this one: each has to keep its own.
         """
         tensors = (*self._buffers, *self._parameters())
-        averages = [self._averages.get(id(tensor)) for tensor in tensors]
+        averages = [self._averages.get(tensor) for tensor in tensors]
         return {"steps": self.steps, "averages": averages, "part": self._part()}
 
     @torch.no_grad()
@@ -162,16 +167,17 @@ class WeightAverage:
         for tensor, average in zip(tensors, saved, strict=True):
             if average is not None:
                 self._begin([tensor])
-                self._averages[id(tensor)].copy_(average)
+                self._averages[tensor].copy_(average)
+        begun = [buffer for buffer in self._buffers if buffer in self._averages]
+        self._unsound = [one for one in begun if not self._averages[one].isfinite().all()]
 
     def _begin(self, tensors: Iterable[Tensor]) -> None:
         """Begin the averages of those that have none."""
         for tensor in tensors:
-            if id(tensor) not in self._averages:
-                self._originals[id(tensor)] = tensor
+            if tensor not in self._averages:
                 place = shard(tensor.detach())
                 wide = torch.promote_types(place.dtype, torch.float32)
-                self._averages[id(tensor)] = place.to(wide, copy=True)
+                self._averages[tensor] = place.to(wide, copy=True)
 
     def _part(self) -> int | None:
         """The process whose part of the weights this is; None where each has all of them."""
@@ -180,7 +186,7 @@ class WeightAverage:
 
     def _places(self) -> list[Tensor]:
         """Where the weights lie that have averages, in the same order."""
-        return [shard(tensor) for tensor in self._originals.values()]
+        return [shard(tensor) for tensor in self._averages]
 
     def _parameters(self) -> list[Tensor]:
         """In the order of their groups: what comes later comes last."""
@@ -188,6 +194,11 @@ class WeightAverage:
 
     def _trained(self) -> list[Tensor]:
         return [p for p in self._parameters() if p.requires_grad]
+
+
+def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
+    if targets:  # there are none before the first step
+        torch._foreach_copy_(targets, sources)
 
 
 def _process(part: int | None) -> str:

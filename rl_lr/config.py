@@ -4,6 +4,14 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+MOST_CHOICES = 64
+"""Actions that a policy may choose among."""
+
+
+def _check(name: str, value: object, fitting: bool, wanted: str) -> None:
+    if not fitting:
+        raise ValueError(f"{name} is {value}: give {wanted}.")
+
 
 @dataclass(frozen=True)
 class ControlConfig:
@@ -73,6 +81,16 @@ class DrawConfig:
     other_schedules: float = 0.25
     """Share of groups whose base schedule is linear, WSD or constant instead of cosine."""
 
+    def __post_init__(self) -> None:
+        """Refuse what no run could be drawn by."""
+        _check("DrawConfig.min_steps", self.min_steps, self.min_steps >= 1, "at least 1")
+        longer = f"at least min_steps, which is {self.min_steps}"
+        _check("DrawConfig.max_steps", self.max_steps, self.max_steps >= self.min_steps, longer)
+        _check("DrawConfig.max_bytes", self.max_bytes, self.max_bytes > 0, "a positive number")
+        _check("DrawConfig.misfactor", self.misfactor, 1.0 <= self.misfactor < math.inf, "at least 1")
+        share = 0.0 <= self.other_schedules <= 1.0
+        _check("DrawConfig.other_schedules", self.other_schedules, share, "a share of 1")
+
 
 @dataclass(frozen=True)
 class PPOConfig:
@@ -95,6 +113,14 @@ class PPOConfig:
     log_std: float = -0.7
     """Initial log standard deviation of the actions."""
 
+    def __post_init__(self) -> None:
+        """Refuse what nothing could be learned by."""
+        _check("PPOConfig.learning_rate", self.learning_rate, self.learning_rate > 0, "a positive number")
+        _check("PPOConfig.epochs", self.epochs, self.epochs >= 1, "at least 1")
+        _check("PPOConfig.minibatch", self.minibatch, self.minibatch >= 2, "at least 2")
+        _check("PPOConfig.clip", self.clip, self.clip > 0, "a positive number")
+        _check("PPOConfig.gae_lambda", self.gae_lambda, 0.0 <= self.gae_lambda <= 1.0, "from 0 to 1")
+
 
 @dataclass(frozen=True)
 class DQNConfig:
@@ -116,6 +142,16 @@ class DQNConfig:
     """Decisions whose rewards are summed before a value is looked up."""
     epsilon: float = 0.05
     """Share of random actions in the second half of the training; it falls there from 1."""
+
+    def __post_init__(self) -> None:
+        """Refuse what nothing could be learned by, or no policy file would hold."""
+        fitting = 1 <= len(self.choices) <= MOST_CHOICES and all(-1.0 <= one <= 1.0 for one in self.choices)
+        _check("DQNConfig.choices", self.choices, fitting, f"1 to {MOST_CHOICES} numbers from -1 to 1")
+        _check("DQNConfig.learning_rate", self.learning_rate, self.learning_rate > 0, "a positive number")
+        for name in ("memory", "minibatch", "updates", "target_every", "returns"):
+            count = getattr(self, name)
+            _check(f"DQNConfig.{name}", count, count >= 1, "at least 1")
+        _check("DQNConfig.epsilon", self.epsilon, 0.0 <= self.epsilon <= 1.0, "from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -186,6 +222,16 @@ class TrainConfig:
             raise ValueError(
                 f"TrainConfig.validation_groups is {self.validation_groups}: give at least 1; to measure nothing, set "
                 f"validate_every to 0."
+            )
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(
+                f"TrainConfig.hidden is {self.hidden}: give the widths of one hidden layer or more."
+            )
+        _check("TrainConfig.seed", self.seed, 0 <= self.seed < 2**32, "from 0 to 2³² - 1")
+        if self.draw.min_steps < self.control.decision_count:
+            raise ValueError(
+                f"DrawConfig.min_steps is {self.draw.min_steps}, shorter than the {self.control.decision_count} decisions "
+                f"of a run: choose horizons of at least that many steps."
             )
         if self.agent not in ("ppo", "dqn"):
             raise ValueError(f"TrainConfig.agent is {self.agent!r}: choose 'ppo' or 'dqn'.")

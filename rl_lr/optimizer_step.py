@@ -1,13 +1,42 @@
-"""Which optimizer makes the steps, and what a step leaves to be read: gradients, shards, whether it was made at all."""
+"""Which optimizer makes the steps, whether a step was made at all, and whether anybody told of it."""
 
 import warnings
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from weakref import WeakSet
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from rl_lr.supported import refuse_self_tuning
 
-_SILENCE = 20  # steps without a report: fewer may be on purpose, as those of a critic
+_SILENCE = 10  # steps without a report: fewer may be on purpose, as those of a critic
+
+controlled: "WeakSet[Optimizer]" = WeakSet()
+"""Optimizers under control: two schedulers on one of them would fight over its rates."""
+
+
+def check_free(optimizer: Optimizer) -> None:
+    """Refuse an optimizer that is under control already."""
+    if optimizer in controlled:
+        raise ValueError(
+            "This optimizer has an RLScheduler already, and two would overwrite each other's rates: "
+            "call detach() on the first one before another is built."
+        )
+
+
+def deferring(hook: Callable[[Any], None]) -> Callable[..., None]:
+    """A method as a hook of an optimizer: what fails in it is kept in ``failure``, for it must not end the user's step."""
+
+    @wraps(hook)
+    def called(self: Any, *_: object) -> None:
+        try:
+            hook(self)
+        except Exception as error:  # noqa: BLE001 - raised where it is reported
+            self.failure = error
+
+    return called
 
 
 def bare(optimizer: Optimizer) -> Optimizer:
@@ -55,14 +84,3 @@ def check_told(steps: int, told: int) -> None:
             f"optimizer.step(), not once an epoch, as steps in between do not count.",
             stacklevel=2,
         )
-
-
-def gradient(parameter: Tensor) -> Tensor:
-    """Its gradient; zeros that take no memory where it has none."""
-    return parameter.new_zeros(()).expand(parameter.shape) if parameter.grad is None else parameter.grad
-
-
-def shard(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor that is spread over several (FSDP), else all of it."""
-    to_local = getattr(tensor, "to_local", None)  # of a DTensor, whose import would take seconds
-    return tensor if to_local is None else to_local()

@@ -47,8 +47,9 @@ class GroupRates:
 
     def __init__(self, optimizer: Optimizer, split: bool) -> None:
         self._optimizer, self._split = optimizer, split
-        self._counts = [len(group["params"]) for group in optimizer.param_groups] if split else []
+        self._parted: list[Group] = []  # the groups that there were, if they were split
         if split:
+            self._parted = [group | {"initial_lr": base_rate(group)} for group in optimizer.param_groups]
             optimizer.param_groups[:] = apart(optimizer.param_groups)
         self._bases: list[float] = []
         self._written: list[float] = []
@@ -90,18 +91,29 @@ class GroupRates:
 
     def joined(self, groups: list[Group]) -> list[Group]:
         """Groups of the optimizer's state as they were before they were split."""
-        return joined(groups, self._counts)
+        return joined(groups, self._parted)
 
     def put_back(self) -> None:
         """Leave the optimizer with the base rates and the groups that it had; later groups stay."""
-        self._set(self.bases)
-        for group in self._optimizer.param_groups:
+        if len(self._optimizer.param_groups) >= len(self._bases):
+            self._set(self.bases)
+        groups = self._optimizer.param_groups
+        groups[:] = self.joined(groups)
+        for group, before in zip(groups, self._parted, strict=False):
+            if isinstance(before["lr"], Tensor):  # the user's own, of which each parameter had a copy
+                group["lr"] = before["lr"].copy_(group["lr"])
+        for group in groups:
             group.pop("initial_lr", None)
-        self._optimizer.param_groups[:] = self.joined(self._optimizer.param_groups)
-        self._counts = []
+        self._parted = []
 
     def _set(self, rates: list[float]) -> None:
-        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
+        groups = self._optimizer.param_groups
+        if len(groups) < len(rates):
+            raise ValueError(
+                f"The optimizer has lost parameter groups while rl-lr sets their rates, {len(groups)} of {len(rates)} are "
+                f"left: detach() the scheduler first, and build another for what stays."
+            )
+        for group, rate in zip(groups, rates, strict=True):
             if group["lr"] is not rate:  # the very float that was written is mostly there still
                 set_rate(group, rate)
 
@@ -140,19 +152,21 @@ def apart(groups: list[Group]) -> list[Group]:
     return [_copy(group) | {"params": [parameter]} for group in groups for parameter in group["params"]]
 
 
-def joined(groups: list[Group], counts: list[int]) -> list[Group]:
-    """Groups of one parameter each, of an optimizer or of its state, as groups of ``counts`` parameters.
+def joined(groups: list[Group], parts: list[Group]) -> list[Group]:
+    """Groups of one parameter each, of an optimizer or of its state, as the groups that they were parted from.
 
-    What else a group holds is taken from the first of those that become one.
+    What else a group holds is taken from the first of those that become one; one that had no parameter stays.
 
-    >>> joined([{"params": [0], "lr": 0.1}, {"params": [1], "lr": 0.2}, {"params": [2], "lr": 0.3}], [2])
-    [{'params': [0, 1], 'lr': 0.1}, {'params': [2], 'lr': 0.3}]
+    >>> before = [{"params": [0, 1], "lr": 0.1}, {"params": [], "lr": 0.2}]
+    >>> joined([{"params": [0], "lr": 0.3}, {"params": [1], "lr": 0.4}, {"params": [2], "lr": 0.5}], before)
+    [{'params': [0, 1], 'lr': 0.3}, {'params': [], 'lr': 0.2}, {'params': [2], 'lr': 0.5}]
     """
-    whole, start = [], 0
-    for count in counts:
-        part = groups[start : start + count]
-        whole.append(part[0] | {"params": [p for group in part for p in group["params"]]})
-        start += count
+    whole: list[Group] = []
+    start = 0
+    for before in parts:
+        part = groups[start : start + len(before["params"])]
+        whole.append((part or [before])[0] | {"params": [p for group in part for p in group["params"]]})
+        start += len(part)
     return whole + groups[start:]
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rl_lr import policy_files
-from rl_lr.config import ControlConfig
+from rl_lr.config import MOST_CHOICES, ControlConfig
 from rl_lr.policy_files import (
     CONFIG_FILE,
     FORMAT,
@@ -41,10 +41,9 @@ __all__ = [
 COORDINATE_SCHEMA = "rl-lr-coordinate-1"
 """Of policies that set a step for every coordinate (:mod:`rl_lr.coordinate`), told apart by it."""
 _KEYS = {"format", "schema", "signals", "control", "hidden", "provenance", "sha256"}
-_MOST_CHOICES = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Policy:
     """A multilayer perceptron from signals to one action per run.
 
@@ -116,6 +115,14 @@ class Policy:
         weights, config = self._serialise()
         return policy_files.checksum(config, weights)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same but for what logs call them."""
+        return isinstance(other, Policy) and self.sha256 == other.sha256
+
+    def __hash__(self) -> int:
+        """Of the checksum."""
+        return hash(self.sha256)
+
     def act(self, signals: Tensor) -> Tensor:
         """Actions in [-1, 1], ``[runs]`` float32, for signals ``[runs, NUM_SIGNALS]``."""
         return self.mean(signals).clamp(-1.0, 1.0)
@@ -185,10 +192,10 @@ def _check_schema(config: Config, folder: Path) -> None:
 
 
 def _parse_choices(values: Any, folder: Path) -> tuple[float, ...]:
-    valid = isinstance(values, list) and len(values) <= _MOST_CHOICES
+    valid = isinstance(values, list) and len(values) <= MOST_CHOICES
     if not valid or not all(type(one) in (int, float) and -1.0 <= one <= 1.0 for one in values):
         raise PolicyFileError(
-            f"The choices in {folder / CONFIG_FILE} must be at most {_MOST_CHOICES} numbers from -1 to 1: "
+            f"The choices in {folder / CONFIG_FILE} must be at most {MOST_CHOICES} numbers from -1 to 1: "
             f"export the policy again."
         )
     return tuple(float(one) for one in values)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rl_lr.controller import Controller
 from rl_lr.sketches import Granularity
 
 
@@ -30,6 +31,34 @@ def check_saved(state: dict[str, Any], granularity: Granularity, groups: int, av
         raise ValueError(
             "The saved run kept an average of the weights, this scheduler keeps none: build it with average=True."
         )
+
+
+def going_on(state: dict[str, Any], controller: Controller, sharded: bool) -> dict[str, Any]:
+    """A state of a scheduler as this one can take it up, without what was measured of weights that it does not measure.
+
+    Args:
+        state: of the saved run.
+        controller: of the run that goes on.
+        sharded: whether weights are or were spread over processes, each of which measures its own.
+
+    Raises:
+        ValueError: if another number of tensors has a rate, or other weights were measured.
+    """
+    saved, rows = state["controller"], len(controller.offset)
+    if len(saved["offset"]) != rows:
+        raise ValueError(
+            f"The saved run set a rate for each of {len(saved['offset'])} parameters, this scheduler for {rows}: add "
+            f"later layers after it is built, as in the saved run."
+        )
+    if saved["width"] != controller.width and not sharded:
+        raise ValueError(
+            f"The saved run measures {saved['width']} coordinates of what it trains, this one {controller.width}: build "
+            f"model and scheduler as in the saved run, and thaw or add later layers when the scheduler is there."
+        )
+    kept: dict[str, Any] = {"untold": 0, "measured": [None, None]} | state
+    if sharded:
+        kept |= {"measured": [None, None], "controller": unsketched(saved, controller.width)}
+    return kept
 
 
 def unsketched(state: dict[str, Any], width: int) -> dict[str, Any]:

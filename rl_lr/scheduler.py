@@ -4,26 +4,25 @@ import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any
-from weakref import WeakSet
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from rl_lr.agreement import Agree, felt_loss
 from rl_lr.averaging import WeightAverage, existing
 from rl_lr.config import ControlConfig
 from rl_lr.controller import Controller
-from rl_lr.optimizer_step import bare, check_told, gradient, shard, skipped
+from rl_lr.measuring import Measuring
+from rl_lr.optimizer_step import bare, check_free, check_told, controlled, deferring, skipped
 from rl_lr.param_groups import GroupRates, base_rate
 from rl_lr.policy import Policy
-from rl_lr.saved import check_saved, unsketched
+from rl_lr.saved import check_saved, going_on
 from rl_lr.schedules import BaseSchedule
-from rl_lr.sketches import Granularity, Sketches, check_granularity
-from rl_lr.snapshots import OnDivergence, Snapshots, check_on_divergence
+from rl_lr.sketches import Granularity, check_granularity
+from rl_lr.snapshots import OnDivergence, Snapshots, check_on_divergence, writable
 from rl_lr.supported import check_optimizer
-
-_controlled: "WeakSet[Optimizer]" = WeakSet()  # two schedulers on one optimizer would fight over its rates
 
 
 class RLScheduler:
@@ -42,6 +41,9 @@ class RLScheduler:
     Time is counted by the optimizer's post-step hook, so a step that a gradient scaler skipped does not count.
     Every parameter group keeps its own base rate; all are multiplied by one number, which is written before every
     step, so that nothing else has a say. Between decisions no accelerator is waited for.
+
+    Attributes:
+        latest_signals: what the policy saw at the latest decision, ``[rows, NUM_SIGNALS]``; None before the first.
 
     Args:
         optimizer: any torch optimizer whose update is proportional to ``lr``; a trainer may have wrapped it.
@@ -84,43 +86,36 @@ class RLScheduler:
         check_granularity(granularity)
         check_on_divergence(on_divergence)
         check_optimizer(optimizer := bare(optimizer))
-        if optimizer in _controlled:
-            raise ValueError(
-                "This optimizer has an RLScheduler already, and two would overwrite each other's rates: "
-                "call detach() on the first one before another is built."
-            )
+        check_free(optimizer)
         if policy is not None and not isinstance(policy, Policy):
             policy = Policy.load(policy)
         self.optimizer, self.policy, self.granularity = optimizer, policy, granularity
         for group in optimizer.param_groups:
             base_rate(group)  # refuses it before anything is changed
-        parameters = self._measured()
-        self._sharded = any(shard(parameter) is not parameter for parameter in parameters)
-        self._sketches = Sketches([shard(p).numel() for p in parameters], granularity)
+        self._measuring = Measuring(optimizer, granularity)
         self.controller = Controller(
-            runs=self._sketches.rows,
-            width=self._sketches.width,
+            runs=self._measuring.rows,
+            width=self._measuring.width,
             total_steps=total_steps,
             schedule=base_schedule,
             config=policy.control if policy else control,
-            device=parameters[0].device,
+            device=self._measuring.device,
         )
-        self._rates = GroupRates(optimizer, split=granularity == "tensor")
+        self._hooks: list[RemovableHandle] = []
+        self.failure: Exception | None = None  # of a hook, for the next report
         self._weights: Tensor | None = None  # sketch before the step under way
         self._gradient: Tensor | None = None
         self._untold, self._agree = 0, agree  # steps since the last report
         self._factors: list[float] = []  # exp(o) of each row
         self._read: Tensor | None = None  # the controller's offset that they were read from
-        self._hooks = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
-        ]
-        _controlled.add(optimizer)
-        self._latest_signals: Tensor | None = None
-        self.average = WeightAverage(optimizer, buffers := list(buffers)) if average else None
+        self.latest_signals: Tensor | None = None
+        buffers = writable(buffers)
+        self.average = WeightAverage(optimizer, buffers) if average else None
         self._snapshots = Snapshots(optimizer, buffers, self.average) if on_divergence == "restore" else None
         self._decide_if_due()
+        self._rates = GroupRates(optimizer, split=granularity == "tensor")
         self._refresh()
+        self._attach()
 
     @property
     def due(self) -> bool:
@@ -132,11 +127,6 @@ class RLScheduler:
         """Whether the optimizer made a step that :meth:`step` was not yet told of."""
         return self._untold > 0
 
-    @property
-    def latest_signals(self) -> Tensor | None:
-        """What the policy saw at the latest decision, ``[rows, NUM_SIGNALS]``; None before the first."""
-        return self._latest_signals
-
     def step(self, loss: Tensor | float | None) -> None:
         """Take in one iteration: call it after ``optimizer.step()`` with that step's loss.
 
@@ -144,15 +134,19 @@ class RLScheduler:
 
         Raises:
             ValueError: for a loss of several elements.
+            Exception: what failed in the step, which the optimizer did not feel.
         """
         if not self._untold:
             return
-        if isinstance(loss, Tensor) and loss.numel() != 1:
-            raise ValueError(f"scheduler.step needs one scalar loss, got shape {tuple(loss.shape)}.")
+        if math.prod(getattr(loss, "shape", ())) != 1:
+            raise ValueError(f"scheduler.step needs one scalar loss, got shape {tuple(loss.shape)}.")  # type: ignore[union-attr]
         self._untold = 0
         felt = felt_loss(loss, self._agree, self.controller.offset)
         measured = self._gradient, self._weights
         self._gradient = self._weights = None
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
         if felt is None:
             return
         self.controller.record(felt, *measured)
@@ -165,8 +159,8 @@ class RLScheduler:
         """Close the window; what the policy sees now, ``[1, NUM_SIGNALS]`` on the CPU, or a row per parameter."""
         self._rewind()
         seen = self.controller.signals()
-        self._latest_signals = (seen if self._agree is None else self._agree(seen)).cpu()
-        return self._latest_signals
+        self.latest_signals = (seen if self._agree is None else self._agree(seen)).cpu()
+        return self.latest_signals
 
     def act(self, action: Tensor) -> None:
         """Make the open decision with ``action``, ``[1]``, or one per parameter; it is clipped to [-1, 1]."""
@@ -199,8 +193,10 @@ class RLScheduler:
         return {
             "base_lrs": list(self.base_lrs),
             "granularity": self.granularity,
-            "sharded": self._sharded,
+            "sharded": self._measuring.sharded,
             "controller": self.controller.state_dict(),
+            "untold": self._untold,
+            "measured": [self._gradient, self._weights],
         } | ({} if self.average is None else {"average": self.average.state_dict()})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -212,33 +208,52 @@ class RLScheduler:
             ValueError: if the state is of another granularity, base schedule, network, number of groups or ``average``.
         """
         check_saved(state, self.granularity, len(self.optimizer.param_groups), self.average is not None)
+        sharded = self._measuring.sharded or state.get("sharded", False)
+        state = going_on(state, self.controller, sharded)
+        self.controller.load_state_dict(state["controller"])
         if self.average is not None and "average" in state:
             self.average.load_state_dict(state["average"])
-        spread = self._sharded or state.get("sharded", False)
-        controller = state["controller"]
-        self.controller.load_state_dict(
-            unsketched(controller, self.controller.width) if spread else controller
-        )
+        self._untold, device = state["untold"], self._measuring.device
+        self._gradient, self._weights = (None if one is None else one.to(device) for one in state["measured"])
         self._rates.bases[:] = [float(rate) for rate in state["base_lrs"]]
         if self._snapshots is not None:
             self._snapshots.restart()
-        self._read_offsets()
-        self._write()
+        self._refresh(read=True)
 
     def release(self) -> None:
-        """Stop deciding: from now on the rate is the base schedule's."""
+        """Stop deciding: from now on the rate is the base schedule's. Steps that were not told of are not waited for."""
         control = self.policy.control if self.policy else None
         self.policy, self._snapshots = Policy.keep(control), None
+        self._untold, self._gradient, self._weights = 0, None, None
         self.controller.offset = torch.zeros_like(self.controller.offset)
-        self._read_offsets()
-        self._write()
+        self._refresh(read=True)
 
     def detach(self) -> None:
         """Let go of the optimizer: its hooks are removed, its base rates and parameter groups put back."""
+        if not self._hooks:
+            return
         for hook in self._hooks:
             hook.remove()
+        self._hooks, self._snapshots = [], None
+        controlled.discard(self.optimizer)
         self._rates.put_back()
-        _controlled.discard(self.optimizer)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy: torch leaves the hooks of an optimizer out of its own."""
+        return vars(self) | {"_hooks": bool(self._hooks)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take hold of the copy of the optimizer, if the original had one."""
+        vars(self).update(state)
+        if self._hooks:
+            self._attach()
+
+    def _attach(self) -> None:
+        self._hooks = [
+            self.optimizer.register_step_pre_hook(self._before_step),
+            self.optimizer.register_step_post_hook(self._after_step),
+        ]
+        controlled.add(self.optimizer)
 
     def _rewind(self) -> None:
         """Go back if the run has fallen; if it is healthy, remember where it is."""
@@ -254,30 +269,27 @@ class RLScheduler:
         if self.policy is not None and self.controller.due:
             self.controller.act(self.policy.act(self.signals()))
 
-    def _refresh(self) -> None:
+    def _refresh(self, read: bool = False) -> None:
         """Write the coming step's rates.
 
-        Offsets are read back at decisions; in between only from the CPU, where it is free, so
+        Offsets are read back at decisions, or if asked for; in between only from the CPU, where it is free, so
         a guard event on an accelerator takes effect at the next decision.
         """
         offset = self.controller.offset  # another tensor whenever it changes
-        if offset is not self._read and (self.controller.just_decided or offset.device.type == "cpu"):
-            self._read_offsets()
-        self._write()
-
-    def _read_offsets(self) -> None:
-        self._read = self.controller.offset
-        self._factors = [math.exp(offset) for offset in self._read.tolist()]
-
-    def _write(self) -> None:
+        if read or (offset is not self._read and (self.controller.just_decided or offset.is_cpu)):
+            self._read, self._factors = offset, [math.exp(one) for one in offset.tolist()]
         self._rates.write(self.controller.schedule_value, self._factors)
 
-    def _before_step(self, *_: object) -> None:
+    @deferring
+    def _before_step(self) -> None:
         self._rates.write_again()
+        if self._snapshots is not None:
+            self._snapshots.notice()
         if self.controller.measures:
-            self._weights = self._sketch([p.detach() for p in self._measured()])
+            self._weights = self._measuring.weights()
 
-    def _after_step(self, *_: object) -> None:
+    @deferring
+    def _after_step(self) -> None:
         if skipped(self.optimizer):
             self._weights = None
             return
@@ -286,15 +298,4 @@ class RLScheduler:
         if self.average is not None:
             self.average.update()
         if self._weights is not None:
-            self._gradient = self._sketch([gradient(p) for p in self._measured()])
-
-    def _measured(self) -> list[Tensor]:
-        """What is sketched; with a row for each parameter also what is frozen, which may change."""
-        frozen_too = self.granularity == "tensor"
-        groups = self.optimizer.param_groups
-        return [p for group in groups for p in group["params"] if p.requires_grad or frozen_too]
-
-    def _sketch(self, tensors: list[Tensor]) -> Tensor:
-        """``[rows, width]``, where the controller is."""
-        dense = [shard(t.to_dense() if t.is_sparse else t).reshape(1, -1) for t in tensors]
-        return self._sketches(dense, self.controller.offset.device)
+            self._gradient = self._measuring.gradients()

@@ -94,9 +94,5 @@ def _strided(tensors: Sequence[Tensor], stride: int, device: torch.device | None
         if start and start >= size:  # most biases and norms of a large network: no coordinate falls on them
             continue
         piece = rows[:, start::stride]
-        pieces.append(_plain(piece if device is None else piece.to(device)))
+        pieces.append(piece if device is None else piece.to(device))
     return pieces
-
-
-def _plain(piece: Tensor) -> Tensor:
-    return piece.abs() if piece.is_complex() else piece

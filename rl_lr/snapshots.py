@@ -1,7 +1,7 @@
 """What a run was when it was last healthy, to go back to."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -28,6 +28,25 @@ def copy_rows(target: Sequence[Tensor], source: Sequence[Tensor], rows: Tensor) 
             ours[rows] = theirs[rows]
 
 
+def writable(buffers: Iterable[Tensor]) -> list[Tensor]:
+    """Those that can be overwritten; an expanded one, whose numbers lie in one place, nothing can train either.
+
+    Raises:
+        TypeError: for what is no tensor.
+    """
+    buffers = list(buffers)
+    for buffer in buffers:
+        if not isinstance(buffer, Tensor):
+            raise TypeError(
+                f"buffers has a {type(buffer).__name__} in it: pass tensors, as model.buffers() does."
+            )
+    return [
+        one
+        for one in buffers
+        if all(stride or size < 2 for stride, size in zip(one.stride(), one.shape, strict=True))
+    ]
+
+
 Copies = list[tuple[Tensor, Tensor]]  # original and copy
 
 
@@ -36,7 +55,8 @@ class Snapshots:
 
     There are two, because what an update did shows only in the next loss: a copy is trusted once the
     run was still healthy when the next one was taken. They lie where the originals do, and take
-    twice their memory. Counts of steps are left out: time does not go back.
+    twice their memory. Counts of steps are left out: time does not go back. What an optimizer keeps of a
+    parameter and no copy holds, it makes anew, as at its first step.
 
     Args:
         optimizer: its parameters and their state.
@@ -48,40 +68,84 @@ class Snapshots:
         self, optimizer: Optimizer, buffers: Iterable[Tensor] = (), average: WeightAverage | None = None
     ) -> None:
         self._optimizer, self._buffers, self._average = optimizer, list(buffers), average
+        self._trained: dict[Tensor, None] = {}  # what was trainable before a step, in order
         self.restart()
 
     def restart(self) -> None:
-        """Trust nothing but what is there now."""
+        """Trust nothing but what is there now, or before the next step: what is loaded until then counts."""
         self._trusted: Copies = []
         self._recent: Copies = []
+        self._begun = False
+        self._find_trainable()
         self.take()
 
     @torch.no_grad()
+    def notice(self) -> None:
+        """Before a step: copy what will be trained for the first time, for nobody else knows what it was."""
+        if not self._begun:
+            self._begin()
+        for parameter in self._find_trainable():
+            for original in (parameter, *_averages_of(self._optimizer.state.get(parameter, {})).values()):
+                for copies in filter(None, (self._trusted, self._recent)):
+                    copies.append((original, original.detach().clone()))
+
+    @torch.no_grad()
     def take(self) -> None:
-        """Copy what is there now, and trust the copy before; what is frozen does not change and is left out."""
+        """Copy what is there now, and trust the copy before; what was never trainable is left out."""
         self._trusted, spare = self._recent, self._trusted
         copies, self._recent = {id(original): copy for original, copy in spare}, []
-        for original in (*self._buffers, *self._parameters(), *self._averages()):
+        for original in (*self._buffers, *self._trained, *self._averages()):
             copy = copies.get(id(original))
             kept = original.detach().clone() if copy is None else copy.copy_(original)
             self._recent.append((original, kept))
 
     @torch.no_grad()
     def put_back(self) -> None:
-        """Overwrite all of it by the copies that are trusted; averages that did not exist yet begin anew."""
+        """Overwrite all of it by the copies that are trusted."""
         self._recent, self._trusted = self._trusted or self._recent, []
         for original, copy in self._recent:
             original.copy_(copy)
-        known = {id(original) for original, _ in self._recent}
-        for average in self._averages():
-            if id(average) not in known:
-                average.zero_()
+        self._forget_all_but({id(original) for original, _ in self._recent})
         if self._average is not None:
             self._average.restart()
 
-    def _parameters(self) -> list[Tensor]:
-        return [p for group in self._optimizer.param_groups for p in group["params"] if p.requires_grad]
+    def _begin(self) -> None:
+        """Copy anew what a model that was loaded after the scheduler has brought.
+
+        The first batch has been through the network by now, so of buffers only what is finite is believed.
+        """
+        self._begun, buffers = True, {id(buffer) for buffer in self._buffers}
+        for original, copy in self._recent:
+            sound = original.isfinite() if id(original) in buffers else None
+            copy.copy_(original if sound is None else torch.where(sound, original, copy))
+
+    def _find_trainable(self) -> list[Tensor]:
+        """What is trainable now and was not yet known to be; it stays known, whatever is frozen between steps."""
+        found = [
+            parameter
+            for group in self._optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.requires_grad and parameter not in self._trained
+        ]
+        self._trained |= dict.fromkeys(found)
+        return found
 
     def _averages(self) -> list[Tensor]:
-        states = [self._optimizer.state.get(parameter, {}) for parameter in self._parameters()]
-        return [v for state in states for k, v in state.items() if isinstance(v, Tensor) and k != "step"]
+        return [average for state in self._states() for average in _averages_of(state).values()]
+
+    def _forget_all_but(self, known: set[int]) -> None:
+        """Let the optimizer make anew what it keeps of parameters, as at their first step, where no copy holds it."""
+        for state in self._states():
+            averages = _averages_of(state)
+            unknown = [name for name, average in averages.items() if id(average) not in known]
+            if unknown and len(unknown) == len(averages):
+                state.clear()
+            for name in unknown:
+                state.pop(name, None)
+
+    def _states(self) -> list[dict[str, Any]]:
+        return [self._optimizer.state[one] for one in self._trained if one in self._optimizer.state]
+
+
+def _averages_of(state: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if isinstance(value, Tensor) and name != "step"}

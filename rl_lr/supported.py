@@ -53,6 +53,10 @@ def check_optimizer(optimizer: Optimizer) -> None:
             "The optimizer has no trainable parameters: pass it parameters with requires_grad=True "
             "before the scheduler is built."
         )
+    if not all("lr" in group for group in optimizer.param_groups):
+        raise ValueError(
+            f"{name} has no lr in its parameter groups, which is what rl-lr sets: use an optimizer such as AdamW or SGD."
+        )
     reasons = [reason for kind, reason in _REFUSED.items() if isinstance(optimizer, kind)]
     if reasons:
         raise ValueError(f"{name} cannot be controlled: {reasons[0]}. Use an optimizer such as AdamW or SGD.")

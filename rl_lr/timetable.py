@@ -8,6 +8,7 @@ length. Such a run is never annealed; whoever knows its length should say so.
 
 import bisect
 import math
+from operator import index
 
 from rl_lr.config import ControlConfig
 from rl_lr.schedules import BaseSchedule, base_schedule_of, check_schedule, decision_steps, warmup_steps
@@ -27,6 +28,27 @@ _AT_ONCE = 32  # values of the schedule: one in each step costs tenfold, its cod
 _ENDLESS = 10**12  # steps; decisions are laid out up to here
 
 
+def whole_steps(total_steps: int | None) -> int | None:
+    """A horizon as a plain number; None if nobody knows it.
+
+    >>> import numpy as np
+    >>> whole_steps(np.int64(7))
+    7
+
+    Raises:
+        ValueError: if it is no whole number, or below 1.
+    """
+    try:
+        steps = None if total_steps is None else index(total_steps)
+    except TypeError:
+        steps = 0
+    if steps is not None and steps < 1:
+        raise ValueError(
+            f"total_steps is {total_steps!r}: give the number of optimizer steps of the run, a whole number of at least 1."
+        )
+    return steps
+
+
 class Timetable:
     """The plan of a run: decisions, warm-up and base schedule.
 
@@ -43,10 +65,7 @@ class Timetable:
     """
 
     def __init__(self, total_steps: int | None, schedule: BaseSchedule, config: ControlConfig) -> None:
-        if total_steps is not None and total_steps < 1:
-            raise ValueError(
-                f"total_steps is {total_steps}: give the number of optimizer steps of the run, at least 1."
-            )
+        total_steps = whole_steps(total_steps)
         check_schedule(schedule)
         self.total_steps, self.schedule = total_steps, schedule
         self.decisions = _endless(config) if total_steps is None else decision_steps(total_steps, config)
@@ -61,11 +80,11 @@ class Timetable:
 
     def value(self, step: int) -> float:
         """s(t), in (0, 1]."""
-        index = step - self._first
-        if not 0 <= index < len(self._values):
-            self._first, index = step, 0
+        place = step - self._first
+        if not 0 <= place < len(self._values):
+            self._first, place = step, 0
             self._values = [self._shape(later) for later in range(step, step + _AT_ONCE)]
-        return self._values[index]
+        return self._values[place]
 
     def progress(self, step: int) -> float:
         """t / T, in [0, 1]."""
@@ -88,11 +107,11 @@ class Timetable:
         """The decision that ``step`` follows, and the next one, or the horizon."""
         start, end = self._window
         if not start <= step < end:
-            index = bisect.bisect_right(self.decisions, step)
+            place = bisect.bisect_right(self.decisions, step)
             last = self.total_steps or _ENDLESS
-            end = self.decisions[index] if index < len(self.decisions) else last
-            self._window = self.decisions[index - 1], end
-            self._every = _distance(end - self.decisions[index - 1])
+            end = self.decisions[place] if place < len(self.decisions) else last
+            self._window = self.decisions[place - 1], end
+            self._every = _distance(end - self.decisions[place - 1])
         return self._window
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,10 +19,16 @@ def alone(value: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     "loss",
-    [0.25, torch.tensor(0.25, requires_grad=True), torch.tensor([[0.25]], dtype=torch.bfloat16)],
+    [
+        0.25,
+        torch.tensor(0.25, requires_grad=True),
+        torch.tensor([[0.25]], dtype=torch.bfloat16),
+        np.float32(0.25),
+    ],
     ids=str,
 )
 def test_on_the_cpu_it_is_a_plain_number_whatever_came_in(loss: Tensor | float) -> None:
+    assert type(felt_loss(torch.tensor(3), None, ROWS)) is float
     assert felt_loss(loss, None, ROWS) == 0.25
     assert felt_loss(loss, alone, ROWS) == 0.25
 

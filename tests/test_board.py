@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
+import torch
 from event_files import layout_of, logs
 from fits import QUIET, ByHand, Module, rows, trainer
 from matplotlib.figure import Figure
@@ -158,6 +160,22 @@ def test_two_optimizers_share_the_time_axis_of_the_trainer_and_each_has_its_regr
         shown, logged = (events.Scalars(f"{prefix}/{name}/offset") for prefix in ("convergence", "rl_lr"))
         assert [(one.step, one.value) for one in shown] == [(one.step, one.value) for one in logged]
         assert len(events.Scalars(f"convergence/{name}/regret")) == 1
+
+
+@pytest.mark.filterwarnings("ignore:The optimizers of this fit were replaced")
+def test_an_optimizer_of_another_kind_that_comes_in_mid_fit_has_charts_from_then_on(tmp_path: Path) -> None:
+    class Replace(pl.Callback):
+        def on_train_epoch_start(self, run: Any, module: Any) -> None:
+            if run.current_epoch == 1:
+                run.strategy.optimizers = [
+                    torch.optim.AdamW([module.network.weight], 0.01),
+                    run.optimizers[1],
+                ]
+
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    trainer(RLLearningRate(), Replace(), ConvergenceBoard(), logger=logger).fit(ByHand(), rows())
+    assert logs(tmp_path).Scalars("convergence/SGD/loss")
+    assert logs(tmp_path).Scalars("convergence/AdamW/loss")
 
 
 def test_the_picture_from_the_logs_shows_loss_rate_and_offset_beside_a_baseline(tmp_path: Path) -> None:

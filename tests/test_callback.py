@@ -159,6 +159,31 @@ def test_resuming_a_checkpoint_made_without_the_callback_warns_once(tmp_path: Pa
         trainer(RLLearningRate(), max_epochs=2).fit(Module(), rows(), ckpt_path=path)
 
 
+@pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint")
+def test_a_state_that_a_failed_fit_did_not_take_up_is_not_that_of_the_next(tmp_path: Path) -> None:
+    class Fails(pl.Callback):
+        def on_sanity_check_start(self, run: Any, module: Any) -> None:
+            raise OSError("no data")
+
+    first = trainer(RLLearningRate(), max_epochs=1)
+    first.fit(Module(lr=0.3), rows())
+    first.save_checkpoint(tmp_path / "end.ckpt")
+    callback, module = RLLearningRate(Policy.keep()), Module()
+    module.validation_step = lambda *_: None  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="no data"):
+        trainer(callback, Fails(), max_epochs=2).fit(module, rows(), rows(), ckpt_path=tmp_path / "end.ckpt")
+    module = Module()
+    trainer(callback, max_epochs=1).fit(module, rows())
+    assert module.rates == [0.01 * base_schedule(step, 40, "cosine", ControlConfig()) for step in range(40)]
+
+
+def test_a_trainer_that_never_logs_is_told_of_decisions_alone(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    trainer(RLLearningRate(), logger=logger, log_every_n_steps=0, max_epochs=5).fit(Module(), rows())
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert len(events.Scalars("rl_lr/lr/group0")) == 56
+
+
 def test_after_the_fit_the_optimizer_has_its_base_rate_back() -> None:
     callback = RLLearningRate()
     run = trainer(callback)

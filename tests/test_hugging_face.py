@@ -234,6 +234,13 @@ def test_a_callback_that_was_not_added_is_refused_at_the_start(tmp_path: Path) -
         run.train()
 
 
+def test_a_second_callback_for_one_trainer_is_refused(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    run.add_callback(RLLearningRateHF(run))
+    with pytest.raises(ValueError, match="has an RLLearningRateHF already, which serves every training"):
+        RLLearningRateHF(run)
+
+
 def test_an_optimizer_that_steps_in_the_backward_pass_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"cannot control optim='lomo'.*backward"):
         RLLearningRateHF(trainer(tmp_path, optim="lomo"))

@@ -2,6 +2,7 @@
 
 import warnings
 
+import pytest
 import torch
 from lightning.fabric import Fabric
 from pytorch_lightning.core.optimizer import LightningOptimizer
@@ -29,19 +30,20 @@ def test_an_optimizer_that_has_another_and_steps_by_itself_is_left_alone() -> No
     assert bare(outer) is outer
 
 
-def test_a_scheduler_that_is_told_of_epochs_instead_of_steps_says_so_once() -> None:
+@pytest.mark.parametrize("batches", [12, 30])
+def test_a_scheduler_that_is_told_of_epochs_instead_of_steps_says_so_once(batches: int) -> None:
     weight = nn.Parameter(torch.ones(2))
     optimizer = torch.optim.SGD([weight], 0.01)
     scheduler = RLScheduler(optimizer, 300, Policy.keep())
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        for step in range(60):
+        for step in range(4 * batches):
             loss = weight.square().sum()
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
-            if step % 30 == 29:
+            if step % batches == batches - 1:
                 scheduler.step(loss)
     (warning,) = told
-    assert "made 20 steps, and scheduler.step(loss) was not called yet" in str(warning.message)
-    assert scheduler.controller.step == 2
+    assert "made 10 steps, and scheduler.step(loss) was not called yet" in str(warning.message)
+    assert scheduler.controller.step == 4

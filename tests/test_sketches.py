@@ -60,7 +60,3 @@ def test_what_came_later_is_left_out_and_what_is_missing_is_zero(granularity: st
     fewer = Sketches(SIZES)(tensors(1)[:2])
     assert fewer.shape[1] == Sketches(SIZES).width
     assert fewer[0, -1] == 0.0
-
-
-def test_complex_numbers_are_measured_by_their_size() -> None:
-    assert Sketches([2])([torch.tensor([[3.0 + 4.0j, 1.0j]])]).tolist() == [[5.0, 1.0]]

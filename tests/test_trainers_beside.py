@@ -187,6 +187,9 @@ def test_a_backbone_that_thaws_gets_its_share_of_the_base_rate() -> None:
             rates = [group["lr"] for group in optimizer.param_groups]
             shares.extend(rate / rates[0] for rate in rates[1:])
 
+    split = RLLearningRate(granularity="tensor")
+    with pytest.raises(MisconfigurationException, match="no fit could be resumed: use granularity='network'"):
+        trainer(split, BackboneFinetuning(unfreeze_backbone_at_epoch=2)).fit(Backbone(), rows())
     thaw = BackboneFinetuning(unfreeze_backbone_at_epoch=2, verbose=False)
     module = Backbone()
     with pytest.warns(UserWarning, match="how it raises their rate later has no effect"):
