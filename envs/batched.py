@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.envs.spaces import action_space, observation_space
+from rl_lr.randomness import Randomness
 from rl_lr.rollout import Rollout, draw, split
 from rl_lr.tasks import Family, Task, resolve
 from rl_lr.tasks.families import mixture
@@ -103,7 +104,8 @@ class BatchedLearningRateEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32],
             raise gym.error.ResetNeeded("Call reset before step.")
         moves = torch.as_tensor(np.asarray(actions, np.float32).reshape(-1)).to(self._device)
         sizes = [part.rows for part in self._parts]
-        rewards = [part.advance(move) for part, move in zip(self._parts, moves.split(sizes), strict=True)]
+        with self._randomness.own():
+            rewards = [part.advance(move) for part, move in zip(self._parts, moves.split(sizes), strict=True)]
         reward = torch.cat(rewards).cpu().numpy()
         done = np.full(self.num_envs, self._parts[0].done)
         infos: dict[str, Any] = {}
@@ -120,6 +122,7 @@ class BatchedLearningRateEnv(VectorEnv[NDArray[np.float32], NDArray[np.float32],
         count = self.num_envs // self.group_size
         rng = np.random.default_rng([self._entropy, self._episode])
         draws = [draw(self._family, self.group_size, rng, self.config) for _ in range(count)]
+        self._randomness = Randomness(draws[0].seeds[0])
         self._parts = [
             Rollout(part, self.control, self._device)
             for drawn in draws

@@ -37,7 +37,8 @@ class LightningFit(gym.Env[Array, Array]):
     of their own that stops at decisions. Observation, action and reward are those of
     :class:`rl_lr.envs.LearningRateEnv`, read through :class:`rl_lr.callbacks.RLLearningRate`. The base rate is what
     ``configure_optimizers`` gives times a factor, log-uniform in [1 / ``misfactor``, ``misfactor``].
-    It is a task for :func:`rl_lr.train`, too: the fits of a group then wait for each other at decisions.
+    It is a task for :func:`rl_lr.train`, too: the fits of a group then wait for each other at decisions, and factors,
+    base schedules and control constants are those of the training (:class:`rl_lr.config.TrainConfig`).
 
     ``reset(options={"seed": 3, "factor": 0.1})`` sets what would be drawn: the seed of Python's, numpy's and
     torch's global generators, and the factor.
@@ -47,8 +48,8 @@ class LightningFit(gym.Env[Array, Array]):
         data_factory: builds the DataModule or the loader of training batches; None if the module has its own.
         trainer_kwargs: arguments of the Trainer, copied for every fit. Loggers, checkpoints and progress bar are
             off unless they say otherwise.
-        monitor: metric that ``validation_step`` logs and that the end of a run is judged by, measured
-            before and after the fit; None judges by the mean training loss of the last tenth of its steps, against
+        monitor: metric that ``validation_step`` logs and that the end of a run is judged by, a loss, lower being
+            better and above zero, measured before and after the fit; None judges by the mean training loss of the last tenth of its steps, against
             that of the initial weights on as many.
         optimizer: which of several is controlled, by number or name.
         base_schedule: the shape that the rate follows where nothing is done.

@@ -11,6 +11,7 @@ from rl_lr.batches import Batches
 from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.engine import build_objective
 from rl_lr.envs.spaces import action_space, observation_space
+from rl_lr.randomness import Randomness
 from rl_lr.reward import score
 from rl_lr.rollout import Draw, draw
 from rl_lr.scheduler import RLScheduler
@@ -68,7 +69,7 @@ class LearningRateEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.scheduler = RLScheduler(
             self.optimizer, self.draw.total_steps, None, self.draw.schedule, self.control
         )
-        self._batches = Batches(task, [run_seed])
+        self._batches, self._randomness = Batches(task, [run_seed]), Randomness(run_seed)
         self._initial = self._evaluate()
         self._score = score(self._initial, self._initial)
         return self.scheduler.signals()[0].numpy(), {"task": task.name}
@@ -87,8 +88,9 @@ class LearningRateEnv(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         """
         self.scheduler.act(torch.as_tensor(np.asarray(action, np.float32)).reshape(1))
         losses = []
-        while not self._finished and not self.scheduler.due:
-            losses.append(self._train_one())
+        with self._randomness.own():
+            while not self._finished and not self.scheduler.due:
+                losses.append(self._train_one())
         now = score(torch.stack(losses).mean(), self._initial)
         observation = self.scheduler.signals()[0].numpy()
         lost = not all(p.isfinite().all() for p in self.objective.parameters())

@@ -4,10 +4,12 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 from jsonargparse import auto_cli, set_parsing_settings
 from rich.console import Console
+from rich.markup import escape
 
 from rl_lr.config import TrainConfig
 from rl_lr.coordinate.config import UnrollConfig
@@ -109,10 +111,12 @@ def _tell(console: Console, folder: Path, done: int, total: int) -> None:
     """Where the policy is, and how to go on with a training that was stopped."""
     if done < total:
         console.print(
-            f"Stopped after {done} of {total} iterations; to go on: rl-lr train --resume {folder}",
+            f"Stopped after {done} of {total} iterations; to go on: rl-lr train --resume {quote(str(folder))}",
             soft_wrap=True,
+            markup=False,
         )
-    console.print(f"Policy: {folder}\nTensorBoard: rl-lr board {folder}", highlight=False, soft_wrap=True)
+    told = f"Policy: {folder}\nTensorBoard: rl-lr board {quote(str(folder))}"
+    console.print(told, highlight=False, soft_wrap=True, markup=False)
 
 
 def _workers(engine: str, count: int | None, address: str | None) -> Workers:
@@ -217,7 +221,7 @@ def convert_command(*, model: Path, out: Path, trust: bool = False) -> None:
     from rl_lr.agents.convert import convert
 
     folder = convert(model, out, trust)
-    Console().print(f"Policy: {folder}", highlight=False, soft_wrap=True)
+    Console().print(f"Policy: {folder}", highlight=False, soft_wrap=True, markup=False)
 
 
 def bench_command(out: Path = Path("bench.json"), repetitions: int = 20, soak: bool = False) -> None:
@@ -279,12 +283,12 @@ def main() -> None:
     try:
         auto_cli(commands, allow_abbrev=True)  # --from for --from_; positional is what has no default
     except (ValueError, TypeError, OSError, MemoryError, WorkerError) as error:
-        fail(error)
+        fail(f"{error.filename} is a file: give a folder." if isinstance(error, FileExistsError) else error)
     except KeyboardInterrupt:
         fail("interrupted")
 
 
 def fail(reason: object) -> None:
     """Say in one line why the command ends, and end it."""
-    Console(stderr=True).print(f"[red]rl-lr:[/red] {reason}", highlight=False, soft_wrap=True)
+    Console(stderr=True).print(f"[red]rl-lr:[/red] {escape(str(reason))}", highlight=False, soft_wrap=True)
     sys.exit(2)

@@ -54,6 +54,7 @@ class Course:
         self._figures = Figures()
         if begun.first is not None and not begun.progress.iterations:
             self._told(begun.first, 0, 0.0, self._measure(begun.first)).save(checkpoint(out, 0))
+            self._agent.curves.write(0)
 
     def learn(self, done: int) -> None:
         """Iteration number ``done``, from 1: a whole episode of every group, then the update."""
@@ -101,7 +102,11 @@ class Course:
         """What has come of it: the mean of the members, or, if it began from a policy, the best that was measured."""
         if self._begun.first is None:
             return self._mean()
-        folders = (checkpoint(self._out, iterations) for iterations in range(self._done + 1))
+        every = (
+            self._config.validate_every
+        )  # what an interruption measured beside the plan is no candidate later
+        planned = [*range(0, self._done, every), self._done]
+        folders = (checkpoint(self._out, iterations) for iterations in planned)
         return best_policy([Policy.load(one) for one in folders if one.is_dir()], str(self._out))
 
     def _mean(self) -> Policy:

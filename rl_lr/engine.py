@@ -80,6 +80,12 @@ def _measure_bytes(task: Task) -> int:
     return 5 * weights + sum(t.numel() * t.element_size() for t in batch) + saved
 
 
+def _untrained(objective: Objective) -> dict[str, Tensor]:
+    """What a step does not train, by name: buffers, and parameters that are frozen."""
+    frozen = {name: one.detach() for name, one in objective.named_parameters() if not one.requires_grad}
+    return dict(objective.named_buffers()) | frozen
+
+
 class Engine:
     """Runs of one task, advanced together.
 
@@ -88,7 +94,7 @@ class Engine:
     is said once.
 
     Attributes:
-        parameters: of the task's :class:`Objective` by name, ``[runs, ...]`` float32 each.
+        parameters: of the task's :class:`Objective` that are not frozen, by name, ``[runs, ...]`` float32 each.
         runs: their first dimension.
         graph: the traced step, from the first step on; None if it is not traced.
 
@@ -108,11 +114,12 @@ class Engine:
         self._objective = objectives[0]
         self.parameters = {
             name: torch.stack([o.get_parameter(name).detach() for o in objectives]).to(device)
-            for name, _ in self._objective.named_parameters()
+            for name, parameter in self._objective.named_parameters()
+            if parameter.requires_grad
         }
         self._buffers = {
-            name: torch.stack([o.get_buffer(name) for o in objectives]).to(device)
-            for name, _ in self._objective.named_buffers()
+            name: torch.stack([_untrained(o)[name] for o in objectives]).to(device)
+            for name in _untrained(self._objective)
         }
         self._optimizer = StackedOptimizer(task.optimizer, list(self.parameters.values()))
         self._batches = Batches(task, seeds, device)

@@ -31,6 +31,13 @@ class OptimizerSpec:
     clip_norm: float = math.inf
     """Longest gradient of a run; a longer one is scaled down to this norm."""
 
+    def __post_init__(self) -> None:
+        """Refuse an optimizer that there is not, and a rate that no run can begin at."""
+        if self.kind not in CENTRES:
+            raise ValueError(f"OptimizerSpec.kind is {self.kind!r}: choose {', '.join(map(repr, CENTRES))}.")
+        if not 0.0 < self.lr < math.inf:
+            raise ValueError(f"OptimizerSpec.lr is {self.lr}: give a positive number.")
+
     def build(self, parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
         """The torch optimizer at base rate ``lr``; call :meth:`clip` before each of its steps."""
         decay = self.weight_decay

@@ -49,3 +49,24 @@ def kept() -> Iterator[None]:
         yield
     finally:
         before.restore()
+
+
+class Randomness:
+    """States of the global generators of one's own, for a network that draws numbers in its steps.
+
+    Args:
+        seed: what they begin from.
+    """
+
+    def __init__(self, seed: int) -> None:
+        with kept():
+            seed_all(seed)
+            self._states = States.now()
+
+    @contextmanager
+    def own(self) -> Iterator[None]:
+        """They in the place of the others for a while, which do not notice."""
+        with kept():
+            self._states.restore()
+            yield
+            self._states = States.now()

@@ -14,10 +14,10 @@ from rl_lr.episodes import Plan
 from rl_lr.policy import Policy
 from rl_lr.policy_files import write_atomically
 from rl_lr.provenance import command, commit, versions
-from rl_lr.resume import Progress, check_same, checkpoint, load
+from rl_lr.resume import STATE_FILE, Progress, check_same, checkpoint, load
 from rl_lr.starting import starting_point
 from rl_lr.tasks import Family, Fit, Task, name_of, resolve
-from rl_lr.tasks.check import check_deterministic
+from rl_lr.tasks.check import check_trainable
 from rl_lr.tasks.families import TRAINING
 from rl_lr.tasks.ingredients import Weighted
 from rl_lr.workers import Local, Workers
@@ -61,14 +61,22 @@ def train(
         policy, the best on the runs kept apart, of those measured; the one that it began from is among them.
 
     Raises:
-        ValueError: if there is no task, or one that is not deterministic or cannot be sent to
-            the workers; if there is nothing to resume, or something else than that.
+        ValueError: if there is no task, or one that breaks its promises (:mod:`rl_lr.tasks.check`) or cannot be sent
+            to the workers; if the folder holds a training that is not to be resumed, if there is nothing to resume, or
+            something else than that.
     """
     out, workers = Path(out), workers or Local()
+    if isinstance(tasks, str) or not isinstance(tasks, Sequence | None):
+        raise TypeError(f"tasks is {name_of(tasks)!r}: pass a list, also of one task.")
     begun = _begin(out, tasks, config, resume, start)
     config = begun.progress.config
     tasks = (begun.progress.tasks or None) if resume and not tasks else tasks
-    families = _families(tasks)
+    try:
+        families = _families(tasks)
+    except ValueError as error:
+        if not resume:
+            raise
+        raise ValueError(f"{error} The training was begun with it: pass the same tasks again.") from error
     plan = Plan(
         families, config.draw, config.control, config.group_size, config.seed, averaged=config.averaged
     )
@@ -100,6 +108,10 @@ def _begin(
 ) -> Beginning:
     """From nothing, from a policy, or where the training in the folder stands."""
     names = [name_of(task) for task in tasks or ()]
+    if not resume and (out / STATE_FILE).exists():
+        raise ValueError(
+            f"{out} holds a training already: go on with it by --resume {out} (resume=True), or name another folder."
+        )
     if not resume:
         first, config = starting_point(start, config or TrainConfig())
         begun = Progress(config, names, 0, 0.0, first.sha256 if first else "")
@@ -120,9 +132,9 @@ def _families(tasks: "Sequence[str | Task | Fit | Family] | None") -> Weighted:
 
 
 def _check_tasks(tasks: "Sequence[str | Task | Fit | Family] | None") -> None:
-    """Refuse tasks under which a training could not be made again."""
+    """Refuse tasks that nothing can be learned from, or whose training could not be made again."""
     for task in tasks or ():
-        check_deterministic(resolve(task))
+        check_trainable(resolve(task))
 
 
 def _origin(begun: Progress[TrainConfig]) -> dict[str, Any]:

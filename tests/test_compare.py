@@ -296,6 +296,9 @@ def test_two_policies_of_one_name_could_not_be_told_apart(make_policy: Callable[
     policy = make_policy(1)
     with pytest.raises(ValueError, match="Two policies have the line 'rl-lr, default'"):
         beside(policy, [replace(make_policy(2), name="default")])
+    with pytest.raises(ValueError, match="have the line 'rl-lr, constant'"):
+        beside(policy, [replace(make_policy(2), name="runs/constant")])
+    assert len(beside(policy, [Policy.load("default")])) == 1
     assert [one.name for one in beside(policy, [policy, make_policy(2)])] == [
         "rl-lr, default",
         "rl-lr, random-2",

@@ -49,6 +49,31 @@ def test_a_task_keeps_a_fifth_of_its_rows_apart() -> None:
     assert not (apart[:, None] == kept[None]).all(dim=-1).any()
 
 
+class Few(Line):
+    def data(self) -> tuple[Tensor, ...]:
+        x, y = super().data()
+        return x[:2], y[:2]
+
+
+class Undefined(Line):
+    def loss(self, model: nn.Module, *batch: Tensor) -> Tensor:
+        return super().loss(model, *batch) * torch.nan
+
+
+@pytest.mark.parametrize(
+    ("tasks", "reason"),
+    [
+        ([Line(), Line()], "Two tasks are called 'line', which is all that tells them apart"),
+        ([Few()], "has too few rows to keep a fifth of them apart"),
+        ([Undefined()], "The loss of task 'line' is nan at the initial weights"),
+        ([], "No task to compare on"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_run(tasks: list[Line], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        own_workloads(tasks, 60)
+
+
 def test_of_a_family_several_tasks_are_compared_and_a_fit_has_its_own_horizon() -> None:
     workloads = own_workloads([quadratic, FIT], 60)
     assert [load.steps for load in workloads] == [60, 60, 60, 80]

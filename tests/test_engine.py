@@ -11,6 +11,7 @@ from rl_lr.batches import Batches
 from rl_lr.engine import Engine, build_objective
 from rl_lr.optimizers import OptimizerSpec
 from rl_lr.tasks import TensorTask, real_task
+from rl_lr.tasks.check import check
 from rl_lr.tasks.tensors import squared_error
 
 
@@ -143,6 +144,24 @@ def test_batch_norm_and_dropout_stack(traced: bool) -> None:
     for _ in range(200):
         engine.step(torch.full((3,), 1e-2))
     assert (engine.evaluate() < 0.5 * before).all()
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_frozen_layers_stay_where_they_are_as_in_a_plain_loop(traced: bool) -> None:
+    whole = real_task("digits-mlp")
+
+    def factory() -> nn.Module:
+        model = whole.model()
+        next(model.parameters()).requires_grad_(False)
+        return model
+
+    task = replace(whole, factory=factory)
+    engine = Engine(task, [5], traced=traced)
+    losses = [float(engine.step(torch.tensor([task.optimizer.lr]))[0]) for _ in range(20)]
+    plain, weights = plain_losses(task, 5, task.optimizer.lr, 20)
+    assert losses == pytest.approx(plain, rel=1e-4, abs=1e-4)
+    assert engine.weights.numel() < weights.numel()
+    check(task)
 
 
 def test_a_loss_that_is_not_scalar_is_refused_by_name() -> None:

@@ -1,17 +1,21 @@
 """The environments keep the contracts of Gymnasium and stable-baselines3."""
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils.env_checker import check_env as gym_check
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as sb3_check
+from torch import Tensor, nn
 
 from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.envs import ENV_ID, BatchedLearningRateEnv, DiscreteActions, LearningRateEnv
 from rl_lr.envs.sb3 import SB3VecEnv
+from rl_lr.optimizers import OptimizerSpec
 from rl_lr.tasks import real_task
 from rl_lr.tasks.families import quadratic
 
@@ -148,3 +152,34 @@ def test_bad_settings_are_refused_in_one_sentence(make: Any, reason: str) -> Non
 def test_step_before_reset_says_so() -> None:
     with pytest.raises(gym.error.ResetNeeded, match="Call reset"):
         batched().step(np.zeros((8, 1), np.float32))
+
+
+class Dropping:
+    """A network that draws numbers in every step."""
+
+    name, optimizer, batch_size = "dropping", OptimizerSpec("sgd", lr=0.1), 8
+
+    def model(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, 1))
+
+    def data(self) -> tuple[Tensor, ...]:
+        return (torch.randn(64, 4, generator=torch.Generator().manual_seed(0)),)
+
+    def loss(self, model: nn.Module, x: Tensor) -> Tensor:
+        loss: Tensor = (model(x) - x.sum(dim=1, keepdim=True)).square().mean()
+        return loss
+
+
+@pytest.mark.parametrize("build", [LearningRateEnv, partial(BatchedLearningRateEnv, 4)])
+def test_an_episode_with_dropout_depends_on_its_seed_alone(build: Any) -> None:
+    def rewards(world: int) -> list[float]:
+        torch.manual_seed(world)
+        env = build(Dropping(), config=DrawConfig(60, 60))
+        env.reset(seed=3)
+        shape = env.action_space.shape
+        before = torch.get_rng_state()
+        seen = [float(np.sum(env.step(np.zeros(shape, np.float32))[1])) for _ in range(20)]
+        assert torch.equal(torch.get_rng_state(), before)
+        return seen
+
+    assert rewards(0) == rewards(1)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_training import TINY, assert_same_weights
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_lr import Policy, train
 from rl_lr.agents import PPOAgent
@@ -57,6 +58,18 @@ def test_a_training_that_is_resumed_ends_with_the_same_policy(tmp_path: Path) ->
     resumed = train(tmp_path / "parts", resume=True)
     assert_same_weights(whole, resumed)
     assert_same_weights(kept(tmp_path / "whole")[-1], kept(tmp_path / "parts")[-1])
+
+
+def test_what_an_interruption_measured_beside_the_plan_is_not_what_comes_out(tmp_path: Path) -> None:
+    planned = replace(MEASURED, validate_every=3)  # at the start and at the end
+    whole = train(tmp_path / "whole", TASKS, planned, start="default")
+    train(tmp_path / "parts", TASKS, planned, start="default", should_stop=lambda: True)
+    train(tmp_path / "parts", should_stop=lambda: True, resume=True)
+    resumed = train(tmp_path / "parts", resume=True)
+    assert resumed.provenance["iterations"] == whole.provenance["iterations"]
+    assert_same_weights(whole, resumed)
+    events = EventAccumulator(str(tmp_path / "whole" / "tensorboard")).Reload()
+    assert [one.step for one in events.Scalars("validation/regret_to_best_rate")] == [0, 3]
 
 
 @pytest.mark.parametrize(

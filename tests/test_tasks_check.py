@@ -114,6 +114,27 @@ class NoBatch(Regression):
     batch_size = 0
 
 
+class HalfABatch(Regression):
+    batch_size = 8.0  # type: ignore[assignment]
+
+
+class BelowZero(Regression):
+    def loss(self, model: nn.Module, x: Tensor) -> Tensor:
+        return super().loss(model, x) - 100.0
+
+
+class OneTensor(Regression):
+    def data(self) -> tuple[Tensor, ...]:
+        return super().data()[0]  # type: ignore[return-value]
+
+
+class Frozen(Regression):
+    def model(self) -> nn.Module:
+        model = super().model()
+        next(model.parameters()).requires_grad_(False)
+        return model
+
+
 class Unstackable(Regression):
     def loss(self, model: nn.Module, x: Tensor) -> Tensor:
         loss = super().loss(model, x)
@@ -130,6 +151,8 @@ class Unstackable(Regression):
         (Empty(), r"tensors of \[0\] rows"),
         (Uneven(), r"tensors of \[3, 4\] rows"),
         (NoBatch(), "batch_size 0"),
+        (HalfABatch(), "batch_size 8.0: give a whole number"),
+        (BelowZero(), "is -9.* at the initial weights, .* add a constant that keeps it above zero"),
         (OtherRows(), "is not deterministic"),
         ("no.such:task", "cannot be imported"),
     ],
@@ -138,6 +161,39 @@ class Unstackable(Regression):
 def test_the_contract_says_in_plain_words_what_is_wrong(task: object, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         check(task)  # type: ignore[arg-type]
+
+
+def test_what_is_of_another_type_is_named() -> None:
+    with pytest.raises(
+        TypeError, match=r"has data\(\) that returns Tensor: return a tuple of tensors, also of one"
+    ):
+        check(OneTensor())  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match="The family 'forgetful' gave NoneType and no task: let it return one"
+    ):
+        check(forgetful)  # type: ignore[arg-type]
+
+
+def forgetful(rng: np.random.Generator) -> None:
+    """A family whose author forgot to return."""
+
+
+def test_a_task_may_be_given_by_its_class_and_have_frozen_layers() -> None:
+    check(Regression)  # type: ignore[arg-type]
+    check(Frozen())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("task", [UndefinedLoss, BelowZero, NoBatch, Uneven])
+def test_a_training_looks_before_it_begins(task: type[Regression], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Task 'regression' has|The loss of task 'regression'"):
+        rl_lr.train(tmp_path / "out", [task()])  # type: ignore[list-item]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("tasks", ["digits-mlp", Regression()], ids=["a name", "a task"])
+def test_a_single_task_in_the_place_of_a_list_is_refused(tasks: object, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="pass a list, also of one task"):
+        rl_lr.train(tmp_path / "out", tasks)  # type: ignore[arg-type]
 
 
 def test_the_contract_says_what_it_costs_that_runs_cannot_be_stacked() -> None:

@@ -1,6 +1,7 @@
 """Training across runs: the smallest training that is real."""
 
 import json
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import rl_lr
 from rl_lr.agents import Figures
-from rl_lr.config import ControlConfig, DrawConfig, PPOConfig
+from rl_lr.config import ControlConfig, DQNConfig, DrawConfig, PPOConfig, TrainConfig
 from rl_lr.episodes import Plan, Trial, final_scores
 from rl_lr.mean_policy import lifted
+from rl_lr.optimizers import OptimizerSpec
 from rl_lr.policy import Policy
 from rl_lr.signals import NUM_SIGNALS
 from rl_lr.tasks.families import quadratic
@@ -158,6 +160,45 @@ def test_shipped_policy_says_how_it_was_trained_and_measured() -> None:
     json.dumps(facts)
     card = (Path(rl_lr.__file__).parent / "policies" / "default" / "README.md").read_text()
     assert policy.sha256 in card
+
+
+def test_a_folder_that_holds_a_training_is_not_trained_into_again(tmp_path: Path) -> None:
+    rl_lr.train(tmp_path, [quadratic], replace(TINY, iterations=1))
+    before = (tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(
+        ValueError, match=r"holds a training already: go on with it by --resume .* another folder"
+    ):
+        rl_lr.train(tmp_path, [quadratic], replace(TINY, iterations=2))
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (lambda: DrawConfig(max_steps=50), "max_steps is 50: give at least min_steps, which is"),
+        (lambda: DrawConfig(min_steps=0), "min_steps is 0: give at least 1"),
+        (lambda: DrawConfig(misfactor=0.0), "misfactor is 0.0: give at least 1"),
+        (lambda: DrawConfig(max_bytes=0), "max_bytes is 0: give a positive number"),
+        (lambda: DrawConfig(other_schedules=2.0), "other_schedules is 2.0: give a share of 1"),
+        (lambda: PPOConfig(minibatch=1), "minibatch is 1: give at least 2"),
+        (lambda: PPOConfig(epochs=0), "epochs is 0: give at least 1"),
+        (lambda: PPOConfig(gae_lambda=1.5), "gae_lambda is 1.5: give from 0 to 1"),
+        (lambda: DQNConfig(choices=()), r"choices is \(\): give 1 to 64 numbers from -1 to 1"),
+        (lambda: DQNConfig(choices=(3.0, -2.0)), "give 1 to 64 numbers from -1 to 1"),
+        (lambda: DQNConfig(target_every=0), "target_every is 0: give at least 1"),
+        (lambda: TrainConfig(hidden=()), r"hidden is \(\): give the widths of one hidden layer or more"),
+        (lambda: TrainConfig(hidden=(-4,)), "hidden is"),
+        (lambda: TrainConfig(seed=-1), "seed is -1: give from 0 to"),
+        (lambda: TrainConfig(draw=DrawConfig(20, 30)), "min_steps is 20, shorter than the 56 decisions"),
+        (lambda: OptimizerSpec("SGD"), "kind is 'SGD': choose 'sgd', 'adam'"),  # type: ignore[arg-type]
+        (lambda: OptimizerSpec(lr=0.0), "lr is 0.0: give a positive number"),
+    ],
+)
+def test_settings_by_which_nothing_can_be_trained_are_refused(
+    build: Callable[[], object], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        build()
 
 
 def test_no_task_is_refused(tmp_path: Path) -> None:

@@ -32,6 +32,11 @@ def convert(model: Path, out: Path, trust: bool) -> Path:
             f"give the file that PPO.save wrote."
         ) from error
     policy = loaded.policy
+    if getattr(policy, "squash_output", False):
+        raise PolicyFileError(
+            f"{model} squashes its actions by tanh (use_sde with squash_output), and a policy here clips them: train it "
+            f"without."
+        )
     actor = [*policy.mlp_extractor.policy_net, policy.action_net]
     layers = linear_layers(actor)
     activations = {type(one) for one in actor if not isinstance(one, nn.Linear)}

@@ -24,6 +24,7 @@ def run_bench(out: Path, repetitions: int, soak: bool = False) -> list[Ratio]:
     """Measure everything, or only a fit of 100 000 steps, print the table, write JSON to ``out``."""
     if repetitions < 2:
         raise ValueError(f"repetitions is {repetitions}: a spread needs at least 2.")
+    out.parent.mkdir(parents=True, exist_ok=True)
     results = long_fit() if soak else _short(repetitions)
     Console().print(_table(results))
     machine = {

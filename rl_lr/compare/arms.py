@@ -58,8 +58,9 @@ def beside(policy: Policy, others: Sequence[Policy]) -> list[Controlled]:
         ValueError: if two of them have the same name, which is all that tells them apart in a table.
     """
     default = Policy.load("default")
-    found = [one for one in (default, *others) if one.sha256 != policy.sha256]
-    names = [line(one) for one in found]
+    found = [one for one in dict.fromkeys((default, *others)) if one != policy]
+    taken = [one.name for one in contenders(policy)]
+    names = [*taken, *(line(one) for one in found)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(

@@ -51,7 +51,10 @@ class Reference:
     @classmethod
     def of(cls, tracks: Sequence[Track]) -> "Reference":
         """Chosen among runs of the same seed, for each of the two losses by itself."""
-        best = min((t for t in tracks if math.isfinite(t.final)), key=lambda t: t.final)
+        finite = [t for t in tracks if math.isfinite(t.final)]
+        if not finite:
+            raise ValueError("All tuned runs of a workload diverged: there is nothing to compare with.")
+        best = min(finite, key=lambda t: t.final)
         return cls(best, min(t.held_out for t in tracks if math.isfinite(t.held_out)))
 
 
@@ -76,7 +79,10 @@ def cell(workload: str, arm: str, track: Track, reference: Reference, horizon: i
 
 
 def _normalised(loss: float, best: float, initial: float) -> float:
-    return (loss - best) / (initial - best) if math.isfinite(loss) else math.inf
+    if not math.isfinite(loss):
+        return math.inf
+    way = initial - best
+    return (loss - best) / way if way else math.copysign(math.inf, loss - best) if loss != best else 0.0
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from rl_lr.engine import build_objective
 from rl_lr.json_lines import append, whole_lines
 from rl_lr.rollout import Draw
 from rl_lr.tasks.task import Fit
+from rl_lr.tasks.tensors import TensorTask
+
+_LOOKED_AT = 64  # rows whose loss and gradients tell what code a task has
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,14 @@ class Store:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._made: dict[str, Made] = {}
-        for line in whole_lines(path):
-            row = json.loads(line)
-            self._made[row["key"]] = _read(row)
+        for number, line in enumerate(whole_lines(path), start=1):
+            try:
+                row = json.loads(line)
+                self._made[row["key"]] = _read(row)
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"Line {number} of {path} is damaged ({type(error).__name__}): delete it, and its runs are made again."
+                ) from error
 
     def __contains__(self, key: str) -> bool:
         """Whether it was made."""
@@ -95,9 +103,17 @@ def keys(workload: Workload, arms: Sequence[Arm]) -> list[str]:
 
 def _of_task(task: TaskWithRowsApart) -> tuple[list[Any], list[Tensor]]:
     """What defines a task: settings, rows and initial weights."""
-    weights = build_objective(task, seed=0).state_dict()
+    objective = build_objective(task, seed=0)
     settings = [task.name, asdict(task.optimizer), task.batch_size]
-    return settings, [*task.data(), *task.held_out, *weights.values()]
+    tensors = [*task.data(), *task.held_out, *objective.state_dict().values()]
+    if not isinstance(task, TensorTask):  # somebody's own, whose code may be another the next time
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            loss = objective(*(rows[:_LOOKED_AT] for rows in task.data()))
+        trained = [one for one in objective.parameters() if one.requires_grad]
+        gradients = torch.autograd.grad(loss, trained, allow_unused=True)
+        tensors += [loss.detach(), *(one for one in gradients if one is not None)]
+    return settings, tensors
 
 
 def _of_fit(fit: Fit) -> tuple[list[Any], list[Tensor]]:

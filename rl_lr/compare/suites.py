@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rl_lr.compare.workloads import Workload, held_out
 from rl_lr.optimizers import OptimizerSpec
 from rl_lr.tasks import Always, resolve
+from rl_lr.tasks.check import check_trainable
 from rl_lr.tasks.choosing import CHOOSING
 from rl_lr.tasks.families import TRAINING
 from rl_lr.tasks.ingredients import Weighted
@@ -51,6 +52,7 @@ def own_workloads(tasks: "Sequence[str | Task | Fit | Family]", steps: int) -> l
     workloads = []
     for task in tasks:
         family = resolve(task)
+        check_trainable(family)
         draws = 1 if isinstance(family, Always) else TRAINING_DRAWS
         for draw in range(draws):
             drawn = family(np.random.default_rng([2**20, draw]))
@@ -60,7 +62,29 @@ def own_workloads(tasks: "Sequence[str | Task | Fit | Family]", steps: int) -> l
                 own = getattr(drawn, "held_out", ())
                 name = drawn.name if draws == 1 else f"{drawn.name} {draw + 1}"
                 workloads.append(Workload(RowsApart(drawn, name, own), steps, seeds=3))
+                _check_rows_apart(workloads[-1])
+    _check_names([one.task.name for one in workloads])
     return workloads
+
+
+def _check_rows_apart(workload: Workload) -> None:
+    assert not isinstance(workload.task, Fit)
+    if not all(len(rows[0]) for rows in (workload.task.data(), workload.task.held_out)):
+        raise ValueError(
+            f"Task {workload.task.name!r} has too few rows to keep a fifth of them apart: give it more, or a held_out "
+            f"of its own."
+        )
+
+
+def _check_names(names: list[str]) -> None:
+    if not names:
+        raise ValueError("No task to compare on: name at least one, or a suite.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"Two tasks are called {twice[0]!r}, which is all that tells them apart in a table: give one of them another "
+            f"name."
+        )
 
 
 @dataclass(frozen=True)

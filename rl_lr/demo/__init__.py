@@ -1,6 +1,7 @@
 """``rl-lr demo``: train a small policy, then compare it and the shipped one on real networks."""
 
 import json
+import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from rl_lr.demo.fits import Arm, Fit, Workload, fit, workloads
 from rl_lr.demo.report import draw_figure, result_table
 from rl_lr.policy import Policy
 from rl_lr.progress import training_progress
+from rl_lr.resume import STATE_FILE
 from rl_lr.tasks import families
 from rl_lr.training import train
 
@@ -29,7 +31,14 @@ def run_demo(out: Path, minutes: float = 2.0, steps: int = 1000, console: Consol
     Writes into ``out``: ``policy/`` (the policy just trained), ``tensorboard/``, ``results.json``
     and ``demo.png``. Ends by printing the line that opens TensorBoard on it.
     """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}: give the optimizer steps of each fit, at least 1.")
     console = console or Console()
+    if (
+        out / "policy" / STATE_FILE
+    ).is_file():  # of a demo before this one, whose curves would lie upon these
+        for old in (out / "policy", out / "tensorboard"):
+            shutil.rmtree(old, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     console.print(f"[bold]1. Train a small policy[/bold] on generated tasks, about {minutes:g} minutes")
     own = _train_for(minutes, out / "policy", console)

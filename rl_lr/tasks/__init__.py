@@ -47,6 +47,8 @@ def resolve(task: "str | Task | Fit | Family") -> Family:
     """
     if isinstance(task, str):
         return resolve(named(task))
+    if isinstance(task, type):
+        task = task()  # a task's own class, as the command line takes it
     if isinstance(task, (Task, Fit)):
         return Always(task)
     if callable(task):

@@ -10,7 +10,7 @@ from rl_lr.config import ControlConfig
 from rl_lr.engine import Engine, Objective, build_objective
 from rl_lr.groups import begin
 from rl_lr.rollout import Draw
-from rl_lr.tasks import resolve
+from rl_lr.tasks import name_of, resolve
 from rl_lr.tasks.task import Family, Fit, Task
 
 _COMPARED = 14  # decisions of a fit: past its warm-up
@@ -29,17 +29,32 @@ def check(task: "str | Task | Fit | Family") -> None:
 
     Raises:
         ValueError: in plain words, the first promise that is broken: rows in tensors of one length, a scalar
-            and finite loss, a gradient for every parameter, and the same of everything under the same seed.
+            loss, finite and above zero, a gradient for every parameter, and the same of everything under the same seed.
     """
     family = resolve(task)
+    drawn = check_trainable(family)
+    if not isinstance(drawn, Fit):
+        _check_gradients(drawn)
+        Engine(drawn, [0, 1])
+
+
+def check_trainable(family: Family) -> "Task | Fit":
+    """What a training looks at before it begins; gives back the task that it drew.
+
+    Raises:
+        ValueError: for rows that no batch can be drawn of, a loss that is no scalar, not finite, or not above zero at
+            the initial weights, and whatever is not the same under the same seed.
+    """
     drawn = family(np.random.default_rng(0))
-    if isinstance(drawn, Fit):
-        check_deterministic(family)
-        return
-    _check_rows(drawn)
-    _check_gradients(drawn)
+    if not isinstance(drawn, (Task, Fit)):
+        raise TypeError(
+            f"The family {name_of(family)!r} gave {type(drawn).__name__} and no task: let it return one (see rl_lr.Task)."
+        )
+    if not isinstance(drawn, Fit):
+        _check_rows(drawn)
+        _check_loss(drawn)
     check_deterministic(family)
-    Engine(drawn, [0, 1])
+    return drawn
 
 
 def check_deterministic(family: Family) -> None:
@@ -90,32 +105,48 @@ def _check_fit(fit: Task | Fit) -> None:
 def _check_rows(task: Task) -> None:
     """Rows to draw batches from."""
     data = task.data()
+    if not isinstance(data, (tuple, list)):
+        raise TypeError(
+            f"Task {task.name!r} has data() that returns {type(data).__name__}: return a tuple of tensors, also of one."
+        )
     lengths = sorted({len(tensor) for tensor in data})
     if len(lengths) != 1 or lengths[0] == 0:
         raise ValueError(
             f"Task {task.name!r} has tensors of {lengths or 'no'} rows: data() returns at least one row, in tensors that "
             f"all have as many."
         )
-    if task.batch_size < 1:
-        raise ValueError(f"Task {task.name!r} has batch_size {task.batch_size}: give at least 1.")
+    if not isinstance(task.batch_size, int) or task.batch_size < 1:
+        raise ValueError(
+            f"Task {task.name!r} has batch_size {task.batch_size!r}: give a whole number of at least 1."
+        )
 
 
-def _check_gradients(task: Task) -> None:
-    """A loss that is finite at the start and moves every parameter."""
-    objective = build_objective(task, seed=0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        loss = objective(*(tensor[: task.batch_size] for tensor in task.data()))
+def _check_loss(task: Task) -> None:
+    """A loss that is finite at the start, and by whose logarithm runs can be told apart."""
+    (loss,) = _loss(build_objective(task, seed=0), [rows[: task.batch_size] for rows in task.data()])
     if not loss.isfinite():
         raise ValueError(
             f"The loss of task {task.name!r} is {loss.item()} at the initial weights: rates cannot be told apart by it."
         )
+    if not loss > 0.0:
+        raise ValueError(
+            f"The loss of task {task.name!r} is {loss.item():g} at the initial weights, and what runs came to is told by "
+            f"their shares of it: add a constant that keeps it above zero."
+        )
+
+
+def _check_gradients(task: Task) -> None:
+    """A loss that moves every parameter that is not frozen."""
+    objective = build_objective(task, seed=0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        loss = objective(*(tensor[: task.batch_size] for tensor in task.data()))
     if not loss.requires_grad:
         raise ValueError(
             f"The loss of task {task.name!r} does not depend on the network in a way that can be differentiated: "
             f"compute it from the network's output, without detach() or item()."
         )
-    named = dict(objective.named_parameters())
+    named = {name: one for name, one in objective.named_parameters() if one.requires_grad}
     gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     unused = [name.removeprefix("model.") for name, one in zip(named, gradients, strict=True) if one is None]
     if unused:

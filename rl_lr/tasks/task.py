@@ -64,7 +64,7 @@ class Task(Protocol):
         ...
 
     def loss(self, model: nn.Module, *batch: Tensor) -> Tensor:
-        """The scalar training loss of ``model`` on rows of :meth:`data`."""
+        """The scalar training loss of ``model`` on rows of :meth:`data`, above zero at the initial weights."""
         ...
 
 
