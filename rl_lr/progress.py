@@ -52,7 +52,7 @@ def training_progress(
 def _of_agent(figures: Figures) -> str:
     shown = f"return {figures['return']:.2f}, {figures['decisions_per_second']:.0f} decisions/s"
     if "regret_to_same_rate" in figures:
-        shown += f", against cosine {figures['regret_to_same_rate']:+.2f} nats"
+        shown += f", against the base schedule {figures['regret_to_same_rate']:+.2f} nats"
     return shown
 
 

@@ -1,5 +1,6 @@
 """What a run was when it was last healthy, to go back to."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from rl_lr.averaging import WeightAverage
+from rl_lr.measuring import shard
 
 OnDivergence = Literal["restore", "cut"]
 """What becomes of a run whose loss exploded: back to where it was healthy, or only a lower rate."""
@@ -115,6 +117,14 @@ class Snapshots:
         The first batch has been through the network by now, so of buffers only what is finite is believed.
         """
         self._begun, buffers = True, {id(buffer) for buffer in self._buffers}
+        if not all(
+            bool(shard(one).isfinite().all()) for one in self._trained if one.is_cpu
+        ):  # elsewhere looking would wait
+            warnings.warn(
+                "The weights that this run begins with are not finite, and it has nothing healthy to go back to: load an "
+                "earlier checkpoint.",
+                stacklevel=2,
+            )
         for original, copy in self._recent:
             sound = original.isfinite() if id(original) in buffers else None
             copy.copy_(original if sound is None else torch.where(sound, original, copy))

@@ -88,6 +88,16 @@ def test_a_model_may_be_loaded_after_its_scheduler() -> None:
     torch.testing.assert_close(weights(model), before)
 
 
+def test_a_run_that_begins_with_weights_that_are_lost_says_so() -> None:
+    model = network()
+    scheduler = RLScheduler(SGD(model.parameters(), 0.1), T)
+    with torch.no_grad():
+        next(model.parameters()).fill_(math.nan)
+    with pytest.warns(UserWarning, match="begins with are not finite, .* load an earlier checkpoint") as told:
+        train(model, scheduler, range(5))
+    assert len(told) == 1
+
+
 def test_averages_are_of_nothing_before_the_first_step() -> None:
     model = network()
     scheduler = RLScheduler(SGD(model.parameters(), 0.1), T, average=True)

@@ -23,7 +23,7 @@ def write_boards(comparison: Comparison, folder: Path) -> None:
 
 def _write(comparison: Comparison, tracks: list[Track], folder: Path) -> None:
     """One run on each workload."""
-    with SummaryWriter(str(folder)) as writer:
+    with SummaryWriter(str(folder), purge_step=0) as writer:  # curves of an earlier time are hidden
         for workload, one in zip(comparison.workloads, tracks, strict=True):
             writer.add_scalar(f"loss/{workload.name}", one.initial, 0)
             for step, loss, rate in zip(one.steps, one.losses, one.rates, strict=True):

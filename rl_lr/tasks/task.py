@@ -19,7 +19,7 @@ class Task(Protocol):
     """One training problem, independent of learning rates and seeds.
 
     ``name``, ``optimizer`` (its ``lr`` is the rate that a person would start from) and
-    ``batch_size`` (rows drawn uniformly with replacement) may be plain attributes. A complete
+    ``batch_size`` (rows drawn uniformly with replacement, or all if there are as many) may be plain attributes. A complete
     task::
 
         class Parabola:
