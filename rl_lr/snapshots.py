@@ -71,6 +71,8 @@ class Snapshots:
     ) -> None:
         self._optimizer, self._buffers, self._average = optimizer, list(buffers), average
         self._trained: dict[Tensor, None] = {}  # what was trainable before a step, in order
+        self._groups, self._all = 0, list[Tensor]()  # of the optimizer when it was looked at last
+        self._trainable: list[bool] = []  # what of that was
         self.restart()
 
     def restart(self) -> None:
@@ -81,7 +83,6 @@ class Snapshots:
         self._find_trainable()
         self.take()
 
-    @torch.no_grad()
     def notice(self) -> None:
         """Before a step: copy what will be trained for the first time, for nobody else knows what it was."""
         if not self._begun:
@@ -111,6 +112,7 @@ class Snapshots:
         if self._average is not None:
             self._average.restart()
 
+    @torch.no_grad()
     def _begin(self) -> None:
         """Copy anew what a model that was loaded after the scheduler has brought.
 
@@ -131,12 +133,14 @@ class Snapshots:
 
     def _find_trainable(self) -> list[Tensor]:
         """What is trainable now and was not yet known to be; it stays known, whatever is frozen between steps."""
-        found = [
-            parameter
-            for group in self._optimizer.param_groups
-            for parameter in group["params"]
-            if parameter.requires_grad and parameter not in self._trained
-        ]
+        groups = self._optimizer.param_groups
+        if len(groups) != self._groups:
+            self._groups, self._all = len(groups), [p for group in groups for p in group["params"]]
+        trainable = [parameter.requires_grad for parameter in self._all]
+        if trainable == self._trainable:  # as in nearly every step
+            return []
+        self._trainable = trainable
+        found = [p for p in self._all if p.requires_grad and p not in self._trained]
         self._trained |= dict.fromkeys(found)
         return found
 
