@@ -44,6 +44,7 @@ class RLScheduler:
 
     Attributes:
         latest_signals: what the policy saw at the latest decision, ``[rows, NUM_SIGNALS]``; None before the first.
+        failure: of what is done in the optimizer's steps, until the next report.
 
     Args:
         optimizer: any torch optimizer whose update is proportional to ``lr``; a trainer may have wrapped it.
@@ -102,7 +103,7 @@ class RLScheduler:
             device=self._measuring.device,
         )
         self._hooks: list[RemovableHandle] = []
-        self.failure: Exception | None = None  # of a hook, for the next report
+        self.failure: Exception | None = None
         self._weights: Tensor | None = None  # sketch before the step under way
         self._gradient: Tensor | None = None
         self._untold, self._agree = 0, agree  # steps since the last report
@@ -143,9 +144,8 @@ class RLScheduler:
         self._untold = 0
         felt = felt_loss(loss, self._agree, self.controller.offset)
         measured = self._gradient, self._weights
-        self._gradient = self._weights = None
-        if self.failure is not None:
-            failure, self.failure = self.failure, None
+        self._gradient, self._weights, failure, self.failure = None, None, self.failure, None
+        if failure is not None:
             raise failure
         if felt is None:
             return
@@ -239,11 +239,11 @@ class RLScheduler:
         self._rates.put_back()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Of a copy: torch leaves the hooks of an optimizer out of its own."""
+        """Of a copy, from whose optimizer torch leaves hooks out."""
         return vars(self) | {"_hooks": bool(self._hooks)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take hold of the copy of the optimizer, if the original had one."""
+        """Take hold of the copied optimizer, if the original had one."""
         vars(self).update(state)
         if self._hooks:
             self._attach()
@@ -272,8 +272,7 @@ class RLScheduler:
     def _refresh(self, read: bool = False) -> None:
         """Write the coming step's rates.
 
-        Offsets are read back at decisions, or if asked for; in between only from the CPU, where it is free, so
-        a guard event on an accelerator takes effect at the next decision.
+        Offsets are read back at decisions and if asked for, in between only where it is free: not from accelerators.
         """
         offset = self.controller.offset  # another tensor whenever it changes
         if read or (offset is not self._read and (self.controller.just_decided or offset.is_cpu)):
