@@ -139,6 +139,7 @@ class FitUnderWay:
         ]
         trainer = pl.Trainer(**settings, callbacks=callbacks)
         initial = self._monitored(trainer, module, data)
+        self._check_positive(self.first_loss if initial is None else initial)
         trainer.fit(module, data)
         self._judge(initial, self._monitored(trainer, module, data))
 
@@ -186,6 +187,14 @@ class FitUnderWay:
                 f"of these, or log it in validation_step."
             )
         return torch.tensor(metrics[monitor], dtype=torch.float64)
+
+    def _check_positive(self, initial: Tensor) -> None:
+        """Refuse what runs cannot be told apart by."""
+        if initial <= 0.0:
+            raise ValueError(
+                f"The {self._env.monitor or 'training loss'} of {self._env.name!r} is {float(initial):g} before the fit, and "
+                f"what fits came to is told by their shares of it: judge by a loss that is above zero (monitor=...)."
+            )
 
     def _judge(self, initial: Tensor | None, final: Tensor | None) -> None:
         """What the fit came to."""

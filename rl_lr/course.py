@@ -102,10 +102,11 @@ class Course:
         """What has come of it: the mean of the members, or, if it began from a policy, the best that was measured."""
         if self._begun.first is None:
             return self._mean()
-        every = (
-            self._config.validate_every
-        )  # what an interruption measured beside the plan is no candidate later
-        planned = [*range(0, self._done, every), self._done]
+        every = self._config.validate_every
+        planned = [
+            *range(0, self._done, every),
+            self._done,
+        ]  # an interruption measured another, which does not count
         folders = (checkpoint(self._out, iterations) for iterations in planned)
         return best_policy([Policy.load(one) for one in folders if one.is_dir()], str(self._out))
 

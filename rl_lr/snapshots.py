@@ -119,9 +119,10 @@ class Snapshots:
         The first batch has been through the network by now, so of buffers only what is finite is believed.
         """
         self._begun, buffers = True, {id(buffer) for buffer in self._buffers}
-        if not all(
-            bool(shard(one).isfinite().all()) for one in self._trained if one.is_cpu
-        ):  # elsewhere looking would wait
+        near = [
+            shard(parameter) for parameter in self._trained if parameter.is_cpu
+        ]  # elsewhere looking would wait
+        if not all(bool(one.isfinite().all()) for one in near):
             warnings.warn(
                 "The weights that this run begins with are not finite, and it has nothing healthy to go back to: load an "
                 "earlier checkpoint.",

@@ -185,6 +185,11 @@ def test_of_several_optimizers_one_is_chosen() -> None:
         LightningFit(Adversaries, rows, EPOCHS).reset()
 
 
+class Shifted(Module):
+    def loss(self, batch: list[Tensor]) -> Tensor:
+        return super().loss(batch) - 100.0
+
+
 @pytest.mark.parametrize(
     ("env", "reason"),
     [
@@ -201,6 +206,10 @@ def test_of_several_optimizers_one_is_chosen() -> None:
         ),
         (LightningFit(Validated, rows, EPOCHS, monitor="accuracy"), r"logs \['val_loss'\]: name one"),
         (LightningFit(lambda: Module(scheduler=True), rows, EPOCHS), "scheduler"),
+        (
+            LightningFit(Shifted, rows, EPOCHS),
+            "training loss of 'Shifted' is -.* judge by a loss that is above zero",
+        ),
         (LightningFit(Module, rows, {"max_steps": -1, "max_time": "00:00:01:00"}), "set max_steps"),
     ],
 )

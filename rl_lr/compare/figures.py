@@ -81,8 +81,9 @@ def cell(workload: str, arm: str, track: Track, reference: Reference, horizon: i
 def _normalised(loss: float, best: float, initial: float) -> float:
     if not math.isfinite(loss):
         return math.inf
-    way = initial - best
-    return (loss - best) / way if way else math.copysign(math.inf, loss - best) if loss != best else 0.0
+    if initial == best:  # nothing was learned by any tuned run
+        return 0.0 if loss <= best else math.inf
+    return (loss - best) / (initial - best)
 
 
 @dataclass(frozen=True)
