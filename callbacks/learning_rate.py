@@ -220,7 +220,7 @@ class RLLearningRate(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Averaged weights; and optimizers' states with the parameter groups that they can be loaded into before we come."""
-        self._averages.into(checkpoint)
+        self._averages.into(checkpoint, pl_module)
         states = checkpoint.get("optimizer_states", [])
         for index, scheduler in self.schedulers.items():
             if index < len(states):

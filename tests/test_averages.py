@@ -221,6 +221,19 @@ def test_a_strategy_that_writes_checkpoints_in_parts_is_refused(name: str) -> No
         trainer(RLLearningRate(average=True), strategy=standing_in("cpu")).fit(Module(), rows())
 
 
+def test_weights_that_a_hook_of_the_module_copies_into_its_state_are_told_of_once(tmp_path: Path) -> None:
+    class Split(Module):
+        def state_dict(self, *args: Any, **settings: Any) -> Any:
+            state = super().state_dict(*args, **settings)
+            halves = state.pop("network.weight").clone().chunk(2, dim=1)
+            return state | {"left": halves[0], "right": halves[1]}
+
+    saving = pl.callbacks.ModelCheckpoint(tmp_path, save_top_k=-1)
+    with pytest.warns(UserWarning, match=r"hook of Split .* \(left, right\): .* not averaged") as told:
+        trainer(ours(), saving, enable_checkpointing=True).fit(Split(), rows())
+    assert sum("not averaged" in str(one.message) for one in told) == 1
+
+
 @compatible("a fit with it, resumed without", "refused")
 def test_a_fit_with_an_average_is_not_resumed_without(tmp_path: Path) -> None:
     saving = pl.callbacks.ModelCheckpoint(tmp_path, filename="end")
