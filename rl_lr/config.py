@@ -69,13 +69,13 @@ class ControlConfig:
 class DrawConfig:
     """How runs are drawn for training."""
 
-    min_steps: int = 250
+    min_steps: int = 80
     """Shortest horizon, in optimizer steps."""
     max_steps: int = 6000
     """Longest horizon; lengths between are log-uniform."""
     max_bytes: float = 8e8
     """What the steps of a run may touch in memory, in bytes: tasks that are dear to step get shorter
-    runs, their longest horizon still at least four times ``min_steps``."""
+    runs, their longest horizon still at least twelve times ``min_steps``."""
     misfactor: float = 100.0
     """Base rates are log-uniform from the task's central rate divided by this to times this."""
     other_schedules: float = 0.25

@@ -72,7 +72,7 @@ def _horizon(task: Task | Fit, rng: np.random.Generator, config: DrawConfig) -> 
     """Log-uniform up to the longest that is affordable; of a fit its own."""
     if isinstance(task, Fit):
         return task.horizon()
-    affordable = max(4 * config.min_steps, config.max_bytes / bytes_per_run(task))
+    affordable = max(12 * config.min_steps, config.max_bytes / bytes_per_run(task))
     longest = min(config.max_steps, affordable)
     return round(float(np.exp(rng.uniform(np.log(config.min_steps), np.log(longest)))))
 

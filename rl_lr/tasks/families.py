@@ -72,6 +72,31 @@ def mlp_regression(rng: Generator) -> TensorTask:
     return finish(rng, "mlp-regression", _mlp(rng, width, outputs), (x, y), squared_error)
 
 
+def gaussian(output: Tensor, target: Tensor) -> Tensor:
+    """Mean of -log N(y; μ, s²) less log √(2π), in nats; ``output [..., 2 · d]`` holds μ, then log s."""
+    mean, log_scale = output.chunk(2, dim=-1)
+    return (log_scale + 0.5 * ((target - mean) * (-log_scale).exp()).square()).mean()
+
+
+def laplace(output: Tensor, target: Tensor) -> Tensor:
+    """Mean of -log of the Laplace density less log 2, in nats; ``output [..., 2 · d]`` holds μ, then log s."""
+    mean, log_scale = output.chunk(2, dim=-1)
+    return (log_scale + (target - mean).abs() * (-log_scale).exp()).mean()
+
+
+def likelihoods(rng: Generator) -> TensorTask:
+    """An MLP learns how far off it is, too: its loss falls below zero, and it curves the more the lower it is."""
+    rows, width, outputs = integer(rng, 64, 2048), integer(rng, 4, 64), int(rng.integers(1, 5))
+    x = _inputs(rng, rows, width)
+    spread = log_uniform(rng, 0.003, 1.0) * (float(rng.choice((0.0, 0.5))) * _teacher(rng, x, outputs)).exp()
+    y = _teacher(rng, x, outputs) + spread * normal(rng, rows, outputs)
+    criterion = gaussian if rng.random() < 0.75 else laplace
+    if rng.random() < 0.5:
+        return finish(rng, "likelihoods", _mlp(rng, width, 2 * outputs), (x, y), criterion)
+    network = _mlp(rng, width, outputs)
+    return finish(rng, "likelihoods", lambda: networks.Spread(network(), outputs), (x, y), criterion)
+
+
 def coordinates(rng: Generator) -> TensorTask:
     """A coordinate network draws a smooth random signal, with sine or common activations."""
     inputs = int(rng.integers(1, 3))
@@ -240,6 +265,7 @@ def walls(rng: Generator) -> TensorTask:
 TRAINING: Weighted = (
     (mlp_classification, 1.5),
     (mlp_regression, 1.5),
+    (likelihoods, 0.75),
     (coordinates, 1.0),
     (autoencoder, 1.0),
     (images, 1.5),

@@ -209,6 +209,19 @@ class Reader(nn.Module):
         return y
 
 
+class Spread(nn.Module):
+    """A network's outputs, and beside each a log scale that is the same for all rows."""
+
+    def __init__(self, network: nn.Module, outputs: int) -> None:
+        super().__init__()
+        self.network, self.log_scale = network, nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[batch, inputs]`` → ``[batch, 2 · outputs]``, the log scales last."""
+        y: Tensor = self.network(x)
+        return torch.cat((y, self.log_scale.expand_as(y)), dim=-1)
+
+
 class Directions(nn.Module):
     """Logits are cosines between features and classes, times a sharpness (1703.07464 and many since).
 
