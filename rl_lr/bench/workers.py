@@ -15,7 +15,7 @@ def two_processes(repetitions: int) -> list[Ratio]:
     The episodes last from a fraction of a second to several, so at the end of an iteration a
     process may have nothing left to do; the learner's own update is not in it.
     """
-    config = TrainConfig(draw=DrawConfig(max_steps=1000))
+    config = TrainConfig(draw=DrawConfig(min_steps=250, max_steps=1000))
     plan = Plan(TRAINING, config.draw, config.control, config.group_size, config.seed)
     orders = [Order(Policy.load("default"), Gaussian(0.5), 0, group) for group in range(config.groups)]
     one, two = Processes(1), Processes(2)

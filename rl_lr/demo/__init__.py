@@ -60,9 +60,8 @@ def run_demo(out: Path, minutes: float = 2.0, steps: int = 1000, console: Consol
 
 def _train_for(minutes: float, out: Path, console: Console) -> Policy:
     """A policy trained for about that long: iterations go on until the time is used."""
-    short = DrawConfig(
-        max_steps=1000
-    )  # many iterations teach more than long runs, and of few runs each not too fast
+    # Many iterations teach more than long runs, and of few runs each not too fast.
+    short = DrawConfig(min_steps=250, max_steps=1000)
     careful = PPOConfig(learning_rate=1e-3, minibatch=2688, clip=0.2, gae_lambda=0.95)
     config = TrainConfig(
         members=1, iterations=200, groups=8, group_size=24, validate_every=0, draw=short, ppo=careful
