@@ -114,23 +114,20 @@ class Snapshots:
 
     @torch.no_grad()
     def _begin(self) -> None:
-        """Copy anew what a model that was loaded after the scheduler has brought.
-
-        The first batch has been through the network by now, so of buffers only what is finite is believed.
-        """
-        self._begun, buffers = True, {id(buffer) for buffer in self._buffers}
-        near = [
-            shard(parameter) for parameter in self._trained if parameter.is_cpu
-        ]  # elsewhere looking would wait
-        if not all(bool(one.isfinite().all()) for one in near):
+        """Copy anew what a model that was loaded after the scheduler has brought, but nothing that is lost already."""
+        self._begun = True
+        for original, copy in self._recent:
+            now, kept = shard(original), shard(copy)
+            kept.copy_(torch.where(now.isfinite(), now, kept))
+        weights = [shard(copy) for original, copy in self._recent if original in self._trained]
+        if not all(
+            bool(one.isfinite().all()) for one in weights if one.is_cpu
+        ):  # elsewhere looking would wait
             warnings.warn(
                 "The weights that this run begins with are not finite, and it has nothing healthy to go back to: load an "
                 "earlier checkpoint.",
                 stacklevel=2,
             )
-        for original, copy in self._recent:
-            sound = original.isfinite() if id(original) in buffers else None
-            copy.copy_(original if sound is None else torch.where(sound, original, copy))
 
     def _find_trainable(self) -> list[Tensor]:
         """What is trainable now and was not yet known to be; it stays known, whatever is frozen between steps."""

@@ -42,7 +42,7 @@ def test_runs_of_a_group_begin_alike_and_meet_the_same_batches() -> None:
     assert len(set(drawn.base_lrs)) == 6
 
 
-@pytest.mark.parametrize(("budget", "longest"), [(1.0, 400), (1e12, 3000)])
+@pytest.mark.parametrize(("budget", "longest"), [(1.0, 1200), (1e12, 3000)])
 def test_a_task_that_is_dear_to_step_gets_shorter_runs(budget: float, longest: int) -> None:
     config = DrawConfig(min_steps=100, max_steps=3000, max_bytes=budget)
     steps = [draw(quadratic, 2, np.random.default_rng(seed), config).total_steps for seed in range(60)]

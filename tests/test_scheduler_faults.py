@@ -90,10 +90,12 @@ def test_a_model_may_be_loaded_after_its_scheduler() -> None:
 
 def test_a_run_that_begins_with_weights_that_are_lost_says_so() -> None:
     model = network()
-    scheduler = RLScheduler(SGD(model.parameters(), 0.1), T)
     with torch.no_grad():
         next(model.parameters()).fill_(math.nan)
-    with pytest.warns(UserWarning, match="begins with are not finite, .* load an earlier checkpoint") as told:
+    scheduler = RLScheduler(SGD(model.parameters(), 0.1), T)
+    with pytest.warns(
+        UserWarning, match=r"begins with are not finite, .* load an earlier checkpoint"
+    ) as told:
         train(model, scheduler, range(5))
     assert len(told) == 1
 
