@@ -10,14 +10,15 @@ import torch
 from gymnasium.utils.env_checker import check_env as gym_check
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as sb3_check
-from torch import Tensor, nn
+from torch import nn
 
 from rl_lr.config import ControlConfig, DrawConfig
 from rl_lr.envs import ENV_ID, BatchedLearningRateEnv, DiscreteActions, LearningRateEnv
 from rl_lr.envs.sb3 import SB3VecEnv
 from rl_lr.optimizers import OptimizerSpec
-from rl_lr.tasks import real_task
+from rl_lr.tasks import TensorTask, real_task
 from rl_lr.tasks.families import quadratic
+from rl_lr.tasks.tensors import squared_error
 
 SHORT = DrawConfig(min_steps=60, max_steps=80)
 
@@ -154,27 +155,21 @@ def test_step_before_reset_says_so() -> None:
         batched().step(np.zeros((8, 1), np.float32))
 
 
-class Dropping:
-    """A network that draws numbers in every step."""
-
-    name, optimizer, batch_size = "dropping", OptimizerSpec("sgd", lr=0.1), 8
-
-    def model(self) -> nn.Module:
-        return nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, 1))
-
-    def data(self) -> tuple[Tensor, ...]:
-        return (torch.randn(64, 4, generator=torch.Generator().manual_seed(0)),)
-
-    def loss(self, model: nn.Module, x: Tensor) -> Tensor:
-        loss: Tensor = (model(x) - x.sum(dim=1, keepdim=True)).square().mean()
-        return loss
+DROPPING = TensorTask(
+    "dropping",
+    OptimizerSpec("sgd", lr=0.1),
+    batch_size=8,
+    factory=lambda: nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, 4)),
+    tensors=(torch.randn(64, 4, generator=torch.Generator().manual_seed(0)),),
+    criterion=squared_error,
+)
 
 
 @pytest.mark.parametrize("build", [LearningRateEnv, partial(BatchedLearningRateEnv, 4)])
 def test_an_episode_with_dropout_depends_on_its_seed_alone(build: Any) -> None:
     def rewards(world: int) -> list[float]:
         torch.manual_seed(world)
-        env = build(Dropping(), config=DrawConfig(60, 60))
+        env = build(DROPPING, config=DrawConfig(60, 60))
         env.reset(seed=3)
         shape = env.action_space.shape
         before = torch.get_rng_state()
