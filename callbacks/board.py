@@ -32,8 +32,9 @@ class ConvergenceBoard(Callback):
     schedule alone would give and the bounds between which it may move; signals behind the decisions; what the
     guard did. *Images* holds loss, rate and offset on one time axis, *Text* the policy with its checksum,
     *HParams* a row for the run, to be sorted by its final loss, the mean of the steps before the last decision, or
-    by its regret, the log of that over the baseline's. All of it is written at decisions, to every TensorBoard logger, on the first rank only; without such a logger nothing
-    happens. A fit resumed into the same log folder hides what was logged there after its checkpoint.
+    by its regret, the log of that over the baseline's. All of it is written at decisions, to every TensorBoard
+    logger, on the first rank only; without such a logger nothing happens. A fit resumed into the same log folder
+    hides what was logged there after its checkpoint.
 
     Args:
         figure_every: decisions between two figures; 0 for one at the end.

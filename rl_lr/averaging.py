@@ -46,8 +46,9 @@ class WeightAverage:
 
     Floating-point buffers are averaged alike, as implementations of exponential averages do: running statistics
     then lag as the weights do; of what begins infinite or NaN, as masks do, the average is what it is. Nothing is
-    averaged before the first step, so that a model may be loaded until then. Frozen parameters are left out until they are not; what comes later begins as it
-    is. Averages of half-precision weights are float32, else small changes would be rounded away.
+    averaged before the first step, so that a model may be loaded until then. Frozen parameters are left out until
+    they are not; what comes later begins as it is. Averages of half-precision weights are float32, else small
+    changes would be rounded away.
 
     Attributes:
         steps: taken in.
