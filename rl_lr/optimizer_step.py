@@ -6,6 +6,7 @@ from functools import wraps
 from typing import Any
 from weakref import WeakSet
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -31,12 +32,22 @@ def deferring(hook: Callable[[Any], None]) -> Callable[..., None]:
 
     @wraps(hook)
     def called(self: Any, *_: object) -> None:
+        refuse_capture()
         try:
             hook(self)
         except Exception as error:  # noqa: BLE001 - raised where it is reported
             self.failure = error
 
     return called
+
+
+def refuse_capture() -> None:
+    """Refuse a step that is captured in a CUDA graph: its replays call no hooks, and the rate would stand still."""
+    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+        raise ValueError(
+            "The optimizer's step is captured in a CUDA graph, of whose replays rl-lr is not told: capture forward and "
+            "backward pass alone, and call optimizer.step() after each replay."
+        )
 
 
 def bare(optimizer: Optimizer) -> Optimizer:

@@ -14,11 +14,16 @@ STEPS, RATE = 400, 0.01
 class Fit:
     """A linear problem, by hand: its weights, and the loss after training."""
 
-    def __init__(self, build: Callable[[list[Tensor]], torch.optim.Optimizer], sparse: bool = False) -> None:
+    def __init__(
+        self,
+        build: Callable[[list[Tensor]], torch.optim.Optimizer],
+        sparse: bool = False,
+        device: str = "cpu",
+    ) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.x = torch.randn(256, 8, generator=generator)
-        self.y = self.x @ torch.randn(8, 4, generator=generator)
-        self.weight = nn.Parameter(torch.randn(8, 4, generator=generator))
+        x = torch.randn(256, 8, generator=generator)
+        self.x, self.y = x.to(device), (x @ torch.randn(8, 4, generator=generator)).to(device)
+        self.weight = nn.Parameter(torch.randn(8, 4, generator=generator).to(device))
         self.sparse = sparse
         self.optimizer = build([self.weight])
 

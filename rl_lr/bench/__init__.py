@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from rl_lr.bench.accelerator import scheduler_on_accelerator
 from rl_lr.bench.callback import (
     callback_against_monitor,
     callback_against_none,
@@ -44,6 +45,7 @@ def _short(repetitions: int) -> list[Ratio]:
         *callback_within(repetitions),
         *callback_against_none(repetitions),
         *scheduler_memory(),
+        *(scheduler_on_accelerator(repetitions) if torch.cuda.is_available() else ()),
     ]
 
 
