@@ -27,7 +27,7 @@ from rl_lr.schedules import BaseSchedule
 from rl_lr.signals import Position, Signals
 from rl_lr.timetable import Timetable
 
-LAW = 4
+LAW = 5
 """Counts the changes of the law, guard included, after which the same policy makes other runs."""
 
 

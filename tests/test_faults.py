@@ -79,13 +79,14 @@ def test_noise_in_a_short_run_is_not_taken_for_a_fall(batch: int, tails: float, 
     x = torch.randn(640, 8, generator=generator)
     y = x.sum(dim=1, keepdim=True) * torch.exp(tails * torch.randn(640, 1, generator=generator))
     data = DataLoader(TensorDataset(x, y), batch, shuffle=True, generator=generator)
-    module = Module(lr=5e-4)  # a hundred times too low
-    trainer(RLLearningRate(), max_epochs=None, max_steps=160).fit(module, data)
+    module, callback = Module(lr=5e-4), RLLearningRate()  # a hundred times too low
+    trainer(callback, max_epochs=None, max_steps=160).fit(module, data)
+    assert int(callback._final[0]["controller"]["rewinds"]) == 0
     solved = torch.linalg.lstsq(torch.cat((x, torch.ones(640, 1)), dim=1), y).solution
     least = nn.functional.mse_loss(x @ solved[:8] + solved[8:], y)
     with torch.no_grad():
         reached = nn.functional.mse_loss(module.network(x), y)
-    assert reached < 1.02 * least + 1e-3 * y.square().mean()
+    assert reached - least < 0.1 * (y.square().mean() - least)
 
 
 @fault(
@@ -96,7 +97,7 @@ def test_a_loss_that_rises_for_good_does_not_end_the_training() -> None:
     class Changing(Module):
         def loss(self, batch: list[Tensor]) -> Tensor:
             x, y = batch
-            late = self.trainer.global_step >= 400
+            late = self.trainer.global_step >= 300
             return super().loss([x, 3.0 * y.flip(0) + 5.0 if late else y])
 
     module, callback = Changing(), RLLearningRate()

@@ -17,11 +17,16 @@ class Watched:
 
     def window(self, loss: float, steps: int = 20, swing: float = 0.0) -> tuple[bool, bool]:
         """Whether the run has fallen, and whether it is healthy, after a window of losses around a mean."""
-        for step in range(steps):
-            one = torch.tensor([loss + swing * (-1) ** step])
+        return self.losses([loss + swing * (-1) ** step for step in range(steps)], loss)
+
+    def losses(self, losses: list[float], latest: float | None = None) -> tuple[bool, bool]:
+        """The same after a window of these; ``latest`` is judged as if it had been the last."""
+        for loss in losses:
+            one = torch.tensor([loss])
             self.signals.record(one, None, None)
             self.guard.feel(one.double())
-        verdict = self.guard.judge(torch.tensor([loss]).double(), self.signals, over=False)
+        last = losses[-1] if latest is None else latest
+        verdict = self.guard.judge(torch.tensor([last]).double(), self.signals, over=False)
         fallen, healthy = (bool(one) for one in verdict)
         if fallen:
             self.signals.forget(verdict[0])
@@ -102,6 +107,18 @@ def test_a_run_that_explodes_from_its_second_step_is_told_by_its_first_and_never
     for loss in (10.0, 30.0, 90.0, 270.0):
         assert run.window(loss, steps=1) == (False, False)
     assert run.window(800.0, steps=1)[0] is True
+
+
+@pytest.mark.parametrize("up_there", [1, 4])
+def test_a_fall_that_begins_at_the_end_of_a_window_is_told_by_the_next(up_there: int) -> None:
+    """Its losses made the first window's spread so wide that the second was no surprise, nor any after it."""
+    run = Watched()
+    for loss in (1.0, 0.01, 0.01):
+        assert run.window(loss) == (False, True)
+    losses = [0.01] * (40 - up_there) + [2.0 + step for step in range(up_there)]
+    assert run.losses(losses) == (False, False)
+    assert run.window(0.9)[0] is True
+    assert run.window(0.01) == (False, True)
 
 
 def test_a_run_that_goes_back_is_judged_by_where_it_went_back_to() -> None:

@@ -95,5 +95,5 @@ def test_the_shipped_policy_is_the_one_kept_beside_it_lifted() -> None:
     unlifted = Policy.load(Path(__file__).parents[1] / "docs/results/policies/unlifted")
     shipped = Policy.load("default")
     torch.testing.assert_close(
-        lifted(unlifted, shipped.provenance["lift"]).mean(SIGNALS), shipped.mean(SIGNALS)
+        lifted(unlifted, shipped.provenance["settings"]["lift"]).mean(SIGNALS), shipped.mean(SIGNALS)
     )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rl_lr.controller import LAW
 from rl_lr.coordinate.policy import CoordinatePolicy
 from rl_lr.coordinate.unroll import Runs
 from rl_lr.engine import Engine
@@ -178,5 +179,5 @@ def facts(problem: Problem, arm: str) -> list[Any]:
     if arm == "learned":
         own: list[Any] = [CoordinatePolicy.load(problem.policy).sha256]
     else:
-        own = list(problem.grids[arm]) if arm in TUNED else [Policy.load().sha256]
+        own = list(problem.grids[arm]) if arm in TUNED else [Policy.load().sha256, LAW]
     return [arm, problem.name, problem.task.name, problem.own_seeds[0], problem.seeds, problem.steps, own]
