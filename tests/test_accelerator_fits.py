@@ -88,7 +88,6 @@ def test_a_fit_that_starts_at_a_thousand_times_a_good_rate_ends_healthy() -> Non
 
 
 @pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint need to be provided")
-@pytest.mark.filterwarnings("ignore:GPU available but not used")
 @pytest.mark.parametrize("average", [False, True])
 def test_a_fit_resumes_there_with_the_same_bits_and_elsewhere_with_the_same_rate(
     tmp_path: Path, average: bool
