@@ -27,7 +27,7 @@ from rl_lr.workers import Processes
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in QUIET]
 
-EPOCHS = {"max_epochs": 3}
+EPOCHS = {"max_epochs": 3, "accelerator": "cpu"}
 
 
 class Noisy(Module):

@@ -52,7 +52,7 @@ class OtherWeights(Regression):
 
 class OtherLoss(Regression):
     def loss(self, model: nn.Module, x: Tensor) -> Tensor:
-        return super().loss(model, x) * float(np.random.default_rng().normal())
+        return super().loss(model, x) * float(np.random.default_rng().uniform(0.5, 2.0))
 
 
 class UndefinedLoss(Regression):
