@@ -147,4 +147,9 @@ def test_what_the_page_says_of_the_run_is_so(trace: ModuleType) -> None:
     assert float(warmup[1][4]) > 0 > float(warmup[-1][4])
     assert min(pushes(rest[1:6], "window_hypergradient")) > 0
     assert max(pushes(rest[8:24], "relative_update")) < 0
-    assert max(float(cells[5]) for cells in [*warmup[-4:], *rest[-6:]]) < 0
+    assert max(pushes(rest[18:], "window_momentum")) < 0
+    assert max(float(cells[5]) for cells in warmup[-4:]) < 0
+    assert min(float(cells[4]) for cells in rest[-6:]) > 0  # actions up, and the rate falls all the same
+    assert [float(cells[2]) for cells in rest[-6:]] == sorted(
+        (float(cells[2]) for cells in rest[-6:]), reverse=True
+    )
