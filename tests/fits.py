@@ -74,6 +74,21 @@ class Under(Module):
         return self.build(list(self.parameters()))
 
 
+class Overflowing(Module):
+    """Two steps of it have gradients that half precision cannot hold."""
+
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        self.fused = fused
+
+    def loss(self, batch: list[Tensor]) -> Tensor:
+        factor = 1e38 if self.trainer.global_step in (20, 21) else 1.0
+        return super().loss(batch).float() * factor
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.parameters(), self.lr, fused=self.fused)
+
+
 class ByHand(Module):
     """Manual optimization with an optimizer for the weight and one for the bias."""
 

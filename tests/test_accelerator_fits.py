@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from fits import QUIET, Module, full_loss, rows, trainer
+from fits import QUIET, Module, Overflowing, full_loss, rows, trainer
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import nn
 
 from rl_lr.callbacks import RLLearningRate
 from rl_lr.config import ControlConfig
@@ -114,15 +114,7 @@ def test_a_fit_resumes_there_with_the_same_bits_and_elsewhere_with_the_same_rate
 def test_steps_that_overflow_under_a_gradient_scaler_do_no_harm(fused: bool) -> None:
     """Fused ones are called and make no step: they count, as looking would cost a synchronisation."""
 
-    class Overflowing(Module):
-        def loss(self, batch: list[Tensor]) -> Tensor:
-            factor = 1e38 if self.trainer.global_step in (20, 21) else 1.0
-            return super().loss(batch).float() * factor
-
-        def configure_optimizers(self) -> Any:
-            return torch.optim.AdamW(self.parameters(), self.lr, fused=fused)
-
-    module, callback = Overflowing(), RLLearningRate(Policy.keep())
+    module, callback = Overflowing(fused), RLLearningRate(Policy.keep())
     run = on_device(callback, precision="16-mixed", max_epochs=4)
     run.fit(module, rows())
     scaled_down = 160 - callback._final[0]["controller"]["step"]
