@@ -118,9 +118,8 @@ class Guard:
         self._recent = torch.where(anew[:, None], mean[:, None], self._recent)
         self._scale = torch.where(anew, torch.maximum(self._scale, mean.abs()), self._scale)
         fallen &= self.returns < _MOST_RETURNS
-        falling = fallen | (
-            (latest > high) & ~anew
-        )  # the spread of a window that a fall begins in would hide it from the next
+        # The spread of a window that a fall begins in would hide it from the next.
+        falling = fallen | ((latest > high) & ~anew)
         self._remember(signals, ~falling & (signals.window_length >= _FEW_LOSSES))
         self.returns = torch.where(fallen, self.returns + 1, 0)
         self._alarm = torch.where(fallen, _SILENT, self._alarm)  # until watch() sets it again

@@ -32,7 +32,7 @@ def deferring(hook: Callable[[Any], None]) -> Callable[..., None]:
 
     @wraps(hook)
     def called(self: Any, *_: object) -> None:
-        refuse_capture()
+        _refuse_capture()
         try:
             hook(self)
         except Exception as error:  # noqa: BLE001 - raised where it is reported
@@ -41,7 +41,7 @@ def deferring(hook: Callable[[Any], None]) -> Callable[..., None]:
     return called
 
 
-def refuse_capture() -> None:
+def _refuse_capture() -> None:
     """Refuse a step that is captured in a CUDA graph: its replays call no hooks, and the rate would stand still."""
     if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
         raise ValueError(

@@ -120,9 +120,8 @@ class Snapshots:
             now, kept = shard(original), shard(copy)
             kept.copy_(torch.where(now.isfinite(), now, kept))
         weights = [shard(copy) for original, copy in self._recent if original in self._trained]
-        if not all(
-            bool(one.isfinite().all()) for one in weights if one.is_cpu
-        ):  # elsewhere looking would wait
+        # Elsewhere than on the CPU looking would wait.
+        if not all(bool(one.isfinite().all()) for one in weights if one.is_cpu):
             warnings.warn(
                 "The weights that this run begins with are not finite, and it has nothing healthy to go back to: load an "
                 "earlier checkpoint.",

@@ -65,9 +65,8 @@ def test_in_a_trainer_the_callback_waits_for_the_device_at_decisions_alone(tmp_p
     run = on_device(callback, watched, max_epochs=20, logger=TensorBoardLogger(tmp_path), log_every_n_steps=5)
     with waits() as seen:
         run.fit(Module(), rows())
-    between = [
-        waited for waited, decided in watched.by_batch[1:-1] if not decided
-    ]  # the last one is judged, too
+    within = watched.by_batch[1:-1]  # the last one is judged, too
+    between = [waited for waited, decided in within if not decided]
     assert len(between) > 700
     assert [waited for waited in between if waited] == []
     assert any(waited for waited, decided in watched.by_batch if decided)  # or it would notice nothing
