@@ -57,7 +57,7 @@ class RLLearningRate(Callback):
         on_conflict: ``"raise"`` refuses a module with a scheduler of its own, ``"override"`` ignores what it sets.
         on_error: ``"fallback"`` hands an ailing run back to its base schedule, with a warning; ``"raise"`` stops it.
         granularity: ``"network"``, one multiplier for all, or ``"tensor"``, one for each parameter, by
-            its own signals. During the fit the optimizer then has a parameter group for each;
+            its own signals, near the mean of all. During the fit the optimizer then has a parameter group for each;
             checkpoints hold the groups of ``configure_optimizers``. Logged are then means.
         on_divergence: ``"restore"`` takes a run that has exploded back to where it was healthy, with a
             tenth of the rate, for which two copies of the parameters and the optimizer's averages are kept;

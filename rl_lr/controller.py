@@ -4,6 +4,7 @@
 
     lr(t) = base_lr · s(t) · exp(o_k)                     between decisions k and k + 1
     o_k   = clip(o_{k-1} + A · a_k, -B, B)                a_k ∈ [-1, 1], the policy's action
+    o_k   ← clip(o_k, ō_k - C, ō_k + C)                   where each tensor has one; ō_k is their mean in a network
     o     ← max(o - log 10, -B)                           when the guard sees a loss explode
     o     ← o + what that took off                        when the next loss is not up there: it was chance
     o     ← max(o_{k-1} - log 10, -B), and the weights as they were at the last decision after which the
@@ -11,7 +12,8 @@
     o     ← what it was before, if that has happened five times in a row: it is not the rate's doing
 
 with s the base schedule (:mod:`rl_lr.schedules`), o in nats, A = ``config.step`` (inside the
-warm-up ``config.warmup_step``) and B = ``config.bound``. The policy sees :mod:`rl_lr.signals` and never a learning rate.
+warm-up ``config.warmup_step``), B = ``config.bound`` and C = ``APART``. The policy sees :mod:`rl_lr.signals` and never
+a learning rate.
 """
 
 import math
@@ -21,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rl_lr.backlog import Backlog
 from rl_lr.config import ControlConfig
 from rl_lr.guard import Guard
 from rl_lr.schedules import BaseSchedule
@@ -28,7 +31,10 @@ from rl_lr.signals import Position, Signals
 from rl_lr.timetable import Timetable
 
 LAW = 5
-"""Counts the changes of the law, guard included, after which the same policy makes other runs."""
+"""Counts the changes of the law, guard included, after which the same policy makes other runs of one rate."""
+
+APART = 0.5
+"""C: most nats between a tensor's offset and the mean of its network's: left alone, single tensors go astray."""
 
 
 class Controller:
@@ -50,6 +56,9 @@ class Controller:
         schedule: name of the base schedule.
         config: constants of the law, those the policy was trained with.
         device: where losses and sketches live.
+        tensors: offsets of one network, neighbours in ``runs``: 1, or as many as it has tensors.
+        deferred: whether the guard is told of losses by :meth:`catch_up` alone, which is then to be called before
+            :meth:`rewind` and :meth:`signals`: for who reads offsets at decisions only.
     """
 
     def __init__(
@@ -60,7 +69,10 @@ class Controller:
         schedule: BaseSchedule = "cosine",
         config: ControlConfig | None = None,
         device: torch.device | str = "cpu",
+        tensors: int = 1,
+        deferred: bool = False,
     ) -> None:
+        self._tensors, self._deferred, self._backlog = tensors, deferred, Backlog()
         self.width, self.config = width, config or ControlConfig()
         self.timetable = Timetable(total_steps, schedule, self.config)
         self.step = 0
@@ -129,9 +141,19 @@ class Controller:
             loss = loss.detach().to(self.offset)
         self._signals.record(loss, grad, weights)
         self._latest = loss
-        if not self._guard.feel(loss):
-            self._answer(*self._guard.alarmed(self._by_run(loss)))
+        if self._deferred:
+            self._backlog.add(self._by_run(loss))
+        else:
+            self._feel(loss, self.just_decided)
         self.step += 1
+
+    def catch_up(self) -> None:
+        """Tell the guard of the losses that wait for it; looks at them once if all is well."""
+        losses = self._backlog.take()
+        if losses is None or self._guard.feel_all(losses):
+            return
+        for step, loss in enumerate(losses, self.step - len(losses)):
+            self._feel(loss, step == self._decided)
 
     def rewind(self) -> tuple[Tensor, Tensor]:
         """Before :meth:`signals`, and at the end: who must go back to where they were last healthy, and who is.
@@ -185,18 +207,29 @@ class Controller:
         action = action.detach().to(self.offset).nan_to_num(0.0, 0.0, 0.0).clamp(-1.0, 1.0)
         action = torch.where(self._guard.returns > 0, action.clamp_max(0.0), action)
         largest = self.config.warmup_step if self._warming_up else self.config.step
-        self.offset = (self.offset + largest * action).clamp(-bound, bound)
+        self.offset = self._together(self.offset + largest * action).clamp(-bound, bound)
         self.last_action = action
         self._decided, self._decided_offset = self.step, self.offset
 
-    def _answer(self, exploded: Tensor, chance: Tensor) -> None:
+    def _feel(self, loss: Tensor | float, just_decided: bool) -> None:
         """Cut the rate of runs whose loss explodes, and give back what the last cut took off those where it was chance."""
+        if self._guard.feel(loss):
+            return
+        exploded, chance = self._guard.alarmed(self._by_run(loss))
         self.offset = torch.where(chance, self.offset + self._taken_off, self.offset)
-        if self.just_decided:  # between the cut and now
+        if just_decided:  # between the cut and now
             self._decided_offset = self.offset
         cut = torch.where(exploded, self._cut(self.offset), self.offset)
         self._taken_off, self.offset = self.offset - cut, cut
         self.guard_events += exploded
+
+    def _together(self, offset: Tensor) -> Tensor:
+        """Offsets of a network's tensors, none further than ``APART`` from their mean."""
+        if self._tensors == 1:
+            return offset
+        each = offset.view(-1, self._tensors)
+        mean = each.mean(dim=1, keepdim=True)
+        return each.clamp(mean - APART, mean + APART).flatten()
 
     def _by_run(self, loss: Tensor | float) -> Tensor:
         return loss if isinstance(loss, Tensor) else torch.full_like(self.offset, loss)
@@ -206,6 +239,7 @@ class Controller:
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state as plain types and tensors; fits ``torch.load(weights_only=True)``."""
+        self.catch_up()
         return {
             "total_steps": self.timetable.total_steps,
             "schedule": self.timetable.schedule,
@@ -238,6 +272,7 @@ class Controller:
                     f"resume with the saved value, or start a new run."
                 )
         device = self.offset.device
+        self._backlog.take()  # of the run that is left
         self.step, self._decided, self._judged = state["step"], state["decided"], state["judged"]
         self.offset = state["offset"].to(device, copy=True)
         self.last_action = state["last_action"].to(device, copy=True)

@@ -76,6 +76,16 @@ class Guard:
         self._latest.append(loss)
         return not self._doubtful and self._plainly_healthy(loss)
 
+    def feel_all(self, losses: Tensor) -> bool:
+        """Take in the losses of several steps, ``[steps, runs]``, if all is well; if not, False: feel them one by one.
+
+        Looking costs one synchronisation.
+        """
+        if not bool((losses.abs() <= self._alarm).all() & ~self._suspects.any()):
+            return False
+        self._latest.extend(losses[-_FEW_LOSSES:].unbind(dim=0))
+        return True
+
     def _plainly_healthy(self, loss: Tensor | float) -> bool:
         if isinstance(loss, float):
             if self._read is not self._alarm:

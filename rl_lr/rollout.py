@@ -128,7 +128,13 @@ class Rollout:
         self._sketches = Sketches(sizes, granularity)
         self.rows = drawn.runs * self._sketches.rows
         self.controller = Controller(
-            self.rows, self._sketches.width, drawn.total_steps, drawn.schedule, config, device
+            self.rows,
+            self._sketches.width,
+            drawn.total_steps,
+            drawn.schedule,
+            config,
+            device,
+            self._sketches.rows,
         )
         self.base_lrs = torch.tensor(drawn.base_lrs, dtype=torch.float64, device=device)
         guarded = math.isfinite(self.controller.config.guard_ratio)

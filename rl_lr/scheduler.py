@@ -54,8 +54,8 @@ class RLScheduler:
         base_schedule: the shape that the rate follows where the policy does nothing.
         control: constants of the control law where there is no policy; a policy brings its own.
         granularity: ``"network"``, one offset for all, or ``"tensor"``, one for each parameter, moved by its own
-            signals. The optimizer then has a parameter group for each, until :meth:`detach` puts them together
-            again; :meth:`joined` does so for a state of the optimizer.
+            signals, near the mean of all. The optimizer then has a parameter group for each, until :meth:`detach`
+            puts them together again; :meth:`joined` does so for a state of the optimizer.
         on_divergence: ``"restore"`` takes a run whose loss exploded back to where it was healthy, with a tenth
             of the rate, for which two copies of weights, optimizer state and ``buffers`` are kept; ``"cut"``
             only lowers the rate.
@@ -94,13 +94,10 @@ class RLScheduler:
         for group in optimizer.param_groups:
             base_rate(group)  # refuses it before anything is changed
         self._measuring = Measuring(optimizer, granularity)
+        rows, width, device = self._measuring.rows, self._measuring.width, self._measuring.device
+        law, deferred = policy.control if policy else control, device.type != "cpu"
         self.controller = Controller(
-            runs=self._measuring.rows,
-            width=self._measuring.width,
-            total_steps=total_steps,
-            schedule=base_schedule,
-            config=policy.control if policy else control,
-            device=self._measuring.device,
+            rows, width, total_steps, base_schedule, law, device, tensors=rows, deferred=deferred
         )
         self._hooks: list[RemovableHandle] = []
         self.failure: Exception | None = None
@@ -224,6 +221,7 @@ class RLScheduler:
         """Stop deciding: from now on the rate is the base schedule's. Steps that were not told of are not waited for."""
         control = self.policy.control if self.policy else None
         self.policy, self._snapshots = Policy.keep(control), None
+        self.controller.catch_up()
         self._untold, self._gradient, self._weights = 0, None, None
         self.controller.offset = torch.zeros_like(self.controller.offset)
         self._refresh(read=True)
@@ -257,6 +255,7 @@ class RLScheduler:
 
     def _rewind(self) -> None:
         """Go back if the run has fallen; if it is healthy, remember where it is."""
+        self.controller.catch_up()
         if self._snapshots is None:
             return
         fallen, healthy = self.controller.rewind()  # all rows feel the same loss

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rl_lr.config import ControlConfig
-from rl_lr.controller import Controller
+from rl_lr.controller import APART, Controller
 from rl_lr.schedules import base_schedule
 
 T = 1000  # the decision grid starts 0, 4, 8; its last windows are 22 steps long
@@ -58,6 +58,26 @@ def test_the_offset_stops_at_its_bound(sign: float) -> None:
     for _ in range(20):
         controller.act(torch.tensor([sign]))
     assert offset(controller) == sign * controller.config.bound
+
+
+def test_tensors_of_a_network_stay_near_the_mean_of_their_offsets() -> None:
+    controller = Controller(6, 1, T, tensors=3)
+    controller.act(torch.tensor([0.0, 0.1, -0.1, 1.0, 1.0, -1.0]))
+    near, apart = controller.offset.view(2, 3).tolist()
+    assert near == pytest.approx([0.0, 0.2, -0.2])  # in the warm-up a whole action is two nats
+    mean = 2.0 / 3.0
+    assert apart == pytest.approx([mean + APART, mean + APART, mean - APART])
+
+
+@given(st.lists(st.lists(st.floats(-1.0, 1.0), min_size=4, max_size=4), max_size=30))
+def test_offsets_of_a_network_are_never_further_apart_than_twice_the_bound(
+    actions: list[list[float]],
+) -> None:
+    controller = Controller(4, 1, T, tensors=2)
+    for action in actions:
+        controller.act(torch.tensor(action))
+        each = controller.offset.view(2, 2)
+        assert float((each[:, 0] - each[:, 1]).abs().max()) <= 2 * APART + 1e-9
 
 
 @pytest.mark.parametrize("action", [math.nan, math.inf, -math.inf])

@@ -22,7 +22,7 @@ from rl_lr.signals import NUM_SIGNALS
 def trained(tmp_path: Path) -> PPO:
     """A model that a user of Gymnasium and stable-baselines3 trained, not knowing of ``rl-lr train``."""
     env = gym.make("rl_lr/LearningRate-v0", task="digits-linear")
-    model = PPO("MlpPolicy", env, n_steps=64, batch_size=64, seed=0)
+    model = PPO("MlpPolicy", env, n_steps=64, batch_size=64, seed=0, device="cpu")
     model.learn(64)
     model.save(tmp_path / "model.zip")
     return model
@@ -55,6 +55,6 @@ def test_what_is_no_such_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "junk.zip").write_bytes(b"junk")
     with pytest.raises(PolicyFileError, match=r"cannot be opened as a PPO model"):
         convert(tmp_path / "junk.zip", tmp_path / "out", trust=True)
-    PPO("MlpPolicy", gym.make("CartPole-v1")).save(tmp_path / "cart.zip")
+    PPO("MlpPolicy", gym.make("CartPole-v1"), device="cpu").save(tmp_path / "cart.zip")
     with pytest.raises(PolicyFileError, match="actor has 4 inputs and 2 outputs"):
         convert(tmp_path / "cart.zip", tmp_path / "out", trust=True)

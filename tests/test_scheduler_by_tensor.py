@@ -9,6 +9,7 @@ from test_scheduler import MakePolicy, T, kept, network, state, train, weights
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from rl_lr.controller import APART
 from rl_lr.policy import Policy
 from rl_lr.scheduler import RLScheduler
 
@@ -38,6 +39,13 @@ def test_every_tensor_goes_its_own_way_and_groups_come_back_at_the_end(make_poli
     scheduler.detach()
     (group,) = optimizer.param_groups
     assert (group["lr"], len(group["params"])) == (0.1, 4)
+
+
+def test_rates_of_tensors_stay_near_their_geometric_mean(make_policy: MakePolicy) -> None:
+    rates = train(*by_tensor(make_policy(1))[::2], range(T))
+    logs = torch.tensor(rates, dtype=torch.float64).log()
+    spread = (logs.amax(1) - logs.amin(1)).max()
+    assert 0.5 * APART < float(spread) <= 2 * APART + 1e-9
 
 
 def test_a_run_with_a_rate_for_each_tensor_resumes_to_the_same_bits(make_policy: MakePolicy) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from rl_lr.compare.runs import LOOKS, Looks, Track, drawn, starts
 from rl_lr.compare.workloads import Workload
 from rl_lr.config import ControlConfig
-from rl_lr.controller import LAW
+from rl_lr.controller import APART, LAW
 from rl_lr.groups import begin
 from rl_lr.rollout import split
 from rl_lr.schedules import BaseSchedule
@@ -55,7 +55,7 @@ class Controlled:
         """All that its runs depend on beside the workload."""
         facts = [self.name, self.identity, self.schedule, asdict(self.control), list(self.factors), LOOKS]
         facts += [f"law {LAW}"] if math.isfinite(self.control.guard_ratio) else []  # schedules obey none
-        facts += [] if self.granularity == "network" else [self.granularity]
+        facts += [] if self.granularity == "network" else [self.granularity, f"{APART} apart"]
         return [*facts, "averaged"] if self.average else facts
 
     def run(self, workload: Workload) -> list[Track]:
