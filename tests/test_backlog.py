@@ -42,10 +42,11 @@ spikes = st.dictionaries(
 )
 
 
+BEFORE_A_DECISION = {120: 1e3}  # the next loss, right after it, shows this one to be chance
+
+
 @given(spikes, spikes)
-@example(
-    {120: 1e3}, {120: 1e3} | dict.fromkeys(range(122, 126), 1e3)
-)  # chance is told right after a decision
+@example(BEFORE_A_DECISION, BEFORE_A_DECISION | dict.fromkeys(range(122, 126), 1e3))
 def test_a_guard_that_is_told_late_does_the_same_at_every_decision(
     ones: dict[int, float], others: dict[int, float]
 ) -> None:
