@@ -189,10 +189,9 @@ class RLLearningRate(Callback):
             return
         self._losses.add(outputs)
         for index, scheduler in self.schedulers.items():
-            if not scheduler.stepped:
-                continue
-            self._fallbacks.step(scheduler, self._losses.take(index))
-            self._log(trainer, index, decided=scheduler.controller.just_decided)
+            if scheduler.stepped:
+                self._fallbacks.step(scheduler, self._losses.take(index))
+                self._log(trainer, index, decided=scheduler.controller.just_decided)
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -143,8 +143,8 @@ class Controller:
         self._latest = loss
         if self._deferred:
             self._backlog.add(self._by_run(loss))
-        else:
-            self._feel(loss, self.just_decided)
+        elif not self._guard.feel(loss):
+            self._answer(loss, self.just_decided)
         self.step += 1
 
     def catch_up(self) -> None:
@@ -153,7 +153,8 @@ class Controller:
         if losses is None or self._guard.feel_all(losses):
             return
         for step, loss in enumerate(losses, self.step - len(losses)):
-            self._feel(loss, step == self._decided)
+            if not self._guard.feel(loss):
+                self._answer(loss, step == self._decided)
 
     def rewind(self) -> tuple[Tensor, Tensor]:
         """Before :meth:`signals`, and at the end: who must go back to where they were last healthy, and who is.
@@ -211,10 +212,8 @@ class Controller:
         self.last_action = action
         self._decided, self._decided_offset = self.step, self.offset
 
-    def _feel(self, loss: Tensor | float, just_decided: bool) -> None:
+    def _answer(self, loss: Tensor | float, just_decided: bool) -> None:
         """Cut the rate of runs whose loss explodes, and give back what the last cut took off those where it was chance."""
-        if self._guard.feel(loss):
-            return
         exploded, chance = self._guard.alarmed(self._by_run(loss))
         self.offset = torch.where(chance, self.offset + self._taken_off, self.offset)
         if just_decided:  # between the cut and now

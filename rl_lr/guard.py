@@ -74,7 +74,13 @@ class Guard:
         It is told cheaply whether all is well: on accelerators looking would cost a synchronisation.
         """
         self._latest.append(loss)
-        return not self._doubtful and self._plainly_healthy(loss)
+        if self._doubtful:
+            return False
+        if isinstance(loss, float):
+            if self._read is not self._alarm:
+                self._read, self._least_alarm = self._alarm, self._alarm.min().item()
+            return -math.inf < loss <= self._least_alarm
+        return self._on_cpu and bool((loss.abs() <= self._alarm).all())
 
     def feel_all(self, losses: Tensor) -> bool:
         """Take in the losses of several steps, ``[steps, runs]``, if all is well; if not, False: feel them one by one.
@@ -85,15 +91,6 @@ class Guard:
             return False
         self._latest.extend(losses[-_FEW_LOSSES:].unbind(dim=0))
         return True
-
-    def _plainly_healthy(self, loss: Tensor | float) -> bool:
-        if isinstance(loss, float):
-            if self._read is not self._alarm:
-                self._read, self._least_alarm = self._alarm, self._alarm.min().item()
-            return -math.inf < loss <= self._least_alarm
-        if not self._on_cpu:
-            return False
-        return bool((loss.abs() <= self._alarm).all())
 
     def alarmed(self, loss: Tensor) -> tuple[Tensor, Tensor]:
         """Runs whose loss raises the alarm, and runs whose loss before did so by chance, ``[runs]`` bool each.

@@ -32,7 +32,6 @@ def deferring(hook: Callable[[Any], None]) -> Callable[..., None]:
 
     @wraps(hook)
     def called(self: Any, *_: object) -> None:
-        _refuse_capture()
         try:
             hook(self)
         except Exception as error:  # noqa: BLE001 - raised where it is reported
@@ -41,8 +40,8 @@ def deferring(hook: Callable[[Any], None]) -> Callable[..., None]:
     return called
 
 
-def _refuse_capture() -> None:
-    """Refuse a step that is captured in a CUDA graph: its replays call no hooks, and the rate would stand still."""
+def refuse_capture(*_: object) -> None:
+    """As a hook: refuse a step that is captured in a CUDA graph: its replays call no hooks, and the rate would stand still."""
     if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
         raise ValueError(
             "The optimizer's step is captured in a CUDA graph, of whose replays rl-lr is not told: capture forward and "

@@ -20,14 +20,6 @@ def base_rate(group: Group) -> float:
     return rate
 
 
-def set_rate(group: Group, rate: float) -> None:
-    """Torch's own rule: fill a tensor rate in place, else assign a plain float."""
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(rate)
-    else:
-        group["lr"] = rate
-
-
 def _is_share(rate: float, of: float) -> bool:
     """Whether one rate is a round multiple or fraction of another, as somebody writes them: to three digits."""
     ratios = (rate / of, of / rate)
@@ -58,7 +50,8 @@ class GroupRates:
     @property
     def bases(self) -> list[float]:
         """Base rate of each group."""
-        self._read_bases()
+        if len(self._optimizer.param_groups) != len(self._bases):
+            self._read_bases()
         return self._bases
 
     def at(self, value: float, factors: list[float]) -> list[float]:
@@ -114,14 +107,14 @@ class GroupRates:
                 f"left: detach() the scheduler first, and build another for what stays."
             )
         for group, rate in zip(groups, rates, strict=True):
-            if group["lr"] is not rate:  # the very float that was written is mostly there still
-                set_rate(group, rate)
+            if isinstance(now := group["lr"], Tensor):  # torch's own rule: filled in place
+                now.fill_(rate)
+            else:
+                group["lr"] = rate
 
     def _read_bases(self) -> None:
         """A group added later brings its own, or shares the tensor that holds an earlier one's."""
         groups = self._optimizer.param_groups
-        if len(groups) == len(self._bases):
-            return
         for index in range(len(self._bases), len(groups)):
             rate = groups[index]["lr"]
             shared = [k for k in range(index) if isinstance(rate, Tensor) and groups[k]["lr"] is rate]

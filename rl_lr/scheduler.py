@@ -15,7 +15,7 @@ from rl_lr.averaging import WeightAverage, existing
 from rl_lr.config import ControlConfig
 from rl_lr.controller import Controller
 from rl_lr.measuring import Measuring
-from rl_lr.optimizer_step import bare, check_free, check_told, controlled, deferring, skipped
+from rl_lr.optimizer_step import bare, check_free, check_told, controlled, deferring, refuse_capture, skipped
 from rl_lr.param_groups import GroupRates, base_rate
 from rl_lr.policy import Policy
 from rl_lr.saved import check_saved, going_on
@@ -247,10 +247,9 @@ class RLScheduler:
             self._attach()
 
     def _attach(self) -> None:
-        self._hooks = [
-            self.optimizer.register_step_pre_hook(self._before_step),
-            self.optimizer.register_step_post_hook(self._after_step),
-        ]
+        before, after = self.optimizer.register_step_pre_hook, self.optimizer.register_step_post_hook
+        refused = [before(refuse_capture)] if self._measuring.device.type == "cuda" else []
+        self._hooks = [*refused, before(self._before_step), after(self._after_step)]
         controlled.add(self.optimizer)
 
     def _rewind(self) -> None:
@@ -292,7 +291,8 @@ class RLScheduler:
             self._weights = None
             return
         self._untold += 1
-        check_told(self._untold, self.controller.step)
+        if self._untold > 1:  # hardly ever: spares every step a call
+            check_told(self._untold, self.controller.step)
         if self.average is not None:
             self.average.update()
         if self._weights is not None:

@@ -96,11 +96,14 @@ class Timetable:
 
     def is_decision(self, step: int) -> bool:
         """Whether the policy acts before step ``step``."""
-        return self.window(step)[0] == step
+        start, end = self._window  # as window() has it: in every step a call more is felt
+        return step == (start if start <= step < end else self.window(step)[0])
 
     def is_measured(self, step: int) -> bool:
         """Whether the gradient and weights of a step are wanted: in long windows of a few in a row, now and then."""
-        start, _ = self.window(step)
+        start, end = self._window
+        if not start <= step < end:
+            start, _ = self.window(step)
         return (step - start) % self._every < _IN_A_ROW
 
     def window(self, step: int) -> tuple[int, int]:

@@ -84,6 +84,12 @@ class _Clocked(RLLearningRate):
         optimizer.register_step_post_hook(self._stop)
 
     @override
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        self._start()
+        super().on_train_batch_start(trainer, *args)
+        self._stop()
+
+    @override
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         self._start()
         super().on_train_batch_end(trainer, *args)
