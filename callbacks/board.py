@@ -178,7 +178,7 @@ def _shown(trainer: Trainer) -> list[tuple[str, RLScheduler]]:
 def _values(scheduler: RLScheduler) -> dict[str, float]:
     """What the charts show of a decision; logarithms to base 10, as they have no logarithmic axis."""
     controller = scheduler.controller
-    offset, base = float(controller.offset.mean()), scheduler.base_lrs[0] * controller.schedule_value
+    offset, base = float(controller.offset.mean()), scheduler.base_lrs[0] * controller.now.schedule
     loss = float(controller.last_loss.mean())
     nats, schedule = math.log(10.0), math.log10(base)
     values = {

@@ -1,5 +1,6 @@
 """RLLearningRate: a Trainer's learning rates under the control of a learned policy."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -114,7 +115,7 @@ class RLLearningRate(Callback):
         self._restored: dict[int, Any] = {}
         self._waited: dict[int, list[torch.Tensor]] = {}  # losses, in the fit that is resumed
         self._final: dict[int, Any] = {}  # state at the end of the latest fit
-        self._interval = 1  # steps between rates that are logged; 0 for none
+        self._interval: float = 1  # steps between rates that are logged
 
     @property
     def scheduler(self) -> RLScheduler | None:
@@ -176,9 +177,10 @@ class RLLearningRate(Callback):
                 f"starts anew."
             )
         self._restored, self._waited, self._averages = {}, {}, Averages(self.schedulers.values())
-        self._interval = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        self._interval = trainer.log_every_n_steps or math.inf  # type: ignore[attr-defined]
         for index, scheduler in self.schedulers.items():
-            self._log(trainer, index, decided=scheduler.controller.step == 0)
+            if scheduler.controller.step % self._interval == 0:
+                self._log(trainer, index, decided=scheduler.controller.step == 0)
 
     @override
     def on_train_batch_end(
@@ -189,9 +191,11 @@ class RLLearningRate(Callback):
             return
         self._losses.add(outputs)
         for index, scheduler in self.schedulers.items():
-            if scheduler.stepped:
+            if scheduler.untold:
                 self._fallbacks.step(scheduler, self._losses.take(index))
-                self._log(trainer, index, decided=scheduler.controller.just_decided)
+                decided = scheduler.controller.just_decided
+                if decided or scheduler.controller.step % self._interval == 0:
+                    self._log(trainer, index, decided)
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -286,10 +290,8 @@ class RLLearningRate(Callback):
         self.schedulers, self._losses, self._averages = {}, None, Averages()
 
     def _log(self, trainer: Trainer, index: int, decided: bool) -> None:
-        """Rates at the Trainer's logging interval, if it has one; at decisions offset, action and signals, too."""
+        """Rates; at decisions offset, action and signals, too."""
         scheduler = self.schedulers[index]
-        if not decided and not (self._interval and scheduler.controller.step % self._interval == 0):
-            return
         prefix = "rl_lr" if len(trainer.optimizers) == 1 else f"rl_lr/{self.names[index]}"
         metrics = rates(scheduler, prefix) | (decision(scheduler, prefix) if decided else {})
         metrics |= self._fallbacks.metrics()

@@ -53,8 +53,10 @@ class Losses:
         self._batches += 1
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if isinstance(loss, Tensor):
-            loss = loss.detach() if loss.requires_grad else loss
-            loss = loss if loss.numel() == 1 else loss.mean()  # where it is of every sample
+            if not self._automatic:  # there Lightning has detached it
+                loss = loss.detach()
+            if loss.ndim:  # it is of every sample
+                loss = loss.mean()
             for index, waiting in self._waiting.items():
                 if self._metrics[index] is None:
                     waiting.append(loss)

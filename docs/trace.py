@@ -83,7 +83,7 @@ def _latest(scheduler: RLScheduler) -> Decision:
         step=controller.step,
         loss=float(controller.last_loss),
         rate=scheduler.get_last_lr()[0],
-        schedule=scheduler.base_lrs[0] * controller.schedule_value,
+        schedule=scheduler.base_lrs[0] * controller.now.schedule,
         offset=float(controller.offset),
         action=float(controller.last_action),
         signals=scheduler.latest_signals[0],

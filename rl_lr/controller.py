@@ -28,7 +28,7 @@ from rl_lr.config import ControlConfig
 from rl_lr.guard import Guard
 from rl_lr.schedules import BaseSchedule
 from rl_lr.signals import Position, Signals
-from rl_lr.timetable import Timetable
+from rl_lr.timetable import Moment, Timetable
 
 LAW = 5
 """Counts the changes of the law, guard included, after which the same policy makes other runs of one rate."""
@@ -94,12 +94,12 @@ class Controller:
         """What multiplies every base rate at the coming step: s(t)·exp(o), ``[runs]`` float64."""
         if self._factor_of is not self.offset:  # it changes at decisions only, and at cuts
             self._factor_of, self._factor = self.offset, self.offset.exp()
-        return self.schedule_value * self._factor
+        return self.now.schedule * self._factor
 
     @property
-    def schedule_value(self) -> float:
-        """s(t) of the coming step."""
-        return self.timetable.value(self.step)
+    def now(self) -> Moment:
+        """What holds for the coming step."""
+        return self.timetable.at(self.step)
 
     @property
     def over(self) -> bool:
@@ -119,7 +119,7 @@ class Controller:
     @property
     def due(self) -> bool:
         """Whether the policy must act before the coming step."""
-        return self._decided < self.step and self.timetable.is_decision(self.step)
+        return self._decided < self.step and self.now.decides
 
     @property
     def just_decided(self) -> bool:
@@ -129,11 +129,6 @@ class Controller:
     @property
     def _warming_up(self) -> bool:
         return self.step < self.timetable.warmup
-
-    @property
-    def measures(self) -> bool:
-        """Whether the coming step's gradient and weights are wanted."""
-        return self.timetable.is_measured(self.step)
 
     def record(self, loss: Tensor | float, grad: Tensor | None = None, weights: Tensor | None = None) -> None:
         """Take in the step just made: :meth:`rl_lr.signals.Signals.record`, then the guard."""
@@ -185,7 +180,7 @@ class Controller:
     def signals(self) -> Tensor:
         """Close the window; what the policy sees now, ``[runs, NUM_SIGNALS]`` float32."""
         t, (_, following) = self.step, self.timetable.window(self.step)
-        log_now = math.log(self.schedule_value)
+        log_now = math.log(self.now.schedule)
         place = Position(
             progress=self.timetable.progress(t),
             log_schedule=log_now,
@@ -294,6 +289,6 @@ class Controller:
             f"it goes on towards {self.timetable.total_steps or 'an unknown number'}.",
             stacklevel=4,
         )
-        shift = math.log(before.value(self.step) / self.schedule_value)
+        shift = math.log(before.value(self.step) / self.now.schedule)
         self.offset = (self.offset + shift).clamp(-self.config.bound, self.config.bound)
         self._decided_offset = (self._decided_offset + shift).clamp(-self.config.bound, self.config.bound)

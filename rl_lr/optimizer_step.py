@@ -1,9 +1,6 @@
 """Which optimizer makes the steps, whether a step was made at all, and whether anybody told of it."""
 
 import warnings
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
 from weakref import WeakSet
 
 import torch
@@ -25,19 +22,6 @@ def check_free(optimizer: Optimizer) -> None:
             "This optimizer has an RLScheduler already, and two would overwrite each other's rates: "
             "call detach() on the first one before another is built."
         )
-
-
-def deferring(hook: Callable[[Any], None]) -> Callable[..., None]:
-    """A method as a hook of an optimizer: what fails in it is kept in ``failure``, for it must not end the user's step."""
-
-    @wraps(hook)
-    def called(self: Any, *_: object) -> None:
-        try:
-            hook(self)
-        except Exception as error:  # noqa: BLE001 - raised where it is reported
-            self.failure = error
-
-    return called
 
 
 def refuse_capture(*_: object) -> None:
@@ -76,14 +60,13 @@ def bare(optimizer: Optimizer) -> Optimizer:
     return optimizer
 
 
-def skipped(optimizer: Optimizer) -> bool:
-    """Whether a fused optimizer under a gradient scaler was called for a step that it did not make.
+def skipped(found_inf: object) -> bool:
+    """Whether a fused optimizer under a gradient scaler, which left it ``found_inf``, was called for a step that it did not make.
 
     Others are not called at all. On accelerators looking would cost a synchronisation: there the step
     counts, and its gradient, which is not finite, is left out of the signals.
     """
-    overflow = getattr(optimizer, "found_inf", None)
-    return isinstance(overflow, Tensor) and overflow.device.type == "cpu" and bool(overflow)
+    return isinstance(found_inf, Tensor) and found_inf.device.type == "cpu" and bool(found_inf)
 
 
 def check_told(steps: int, told: int) -> None:

@@ -60,7 +60,9 @@ class GroupRates:
         One factor serves all groups. Where every parameter has one, groups added later have their
         geometric mean.
         """
-        bases = self.bases
+        bases = self._bases
+        if len(self._optimizer.param_groups) != len(bases):
+            self._read_bases()
         if not self._split:
             scale = value * factors[0]
             return [base * scale for base in bases]
@@ -73,14 +75,19 @@ class GroupRates:
         """Set the rate of every group, as :meth:`at` tells it."""
         self._law = value, factors
         self._written = self.at(value, factors)
-        self._set(self._written)
+        self.write_again()
 
     def write_again(self) -> None:
         """Set what was written last, whatever became of it; a group added since has its rate too."""
-        if len(self._written) == len(self._optimizer.param_groups):
-            self._set(self._written)
-        else:
-            self.write(*self._law)
+        groups, rates = self._optimizer.param_groups, self._written
+        if len(groups) != len(rates):
+            self._check_none_lost()
+            rates = self._written = self.at(*self._law)
+        for group, rate in zip(groups, rates, strict=True):
+            if isinstance(now := group["lr"], Tensor):  # torch's own rule: filled in place
+                now.fill_(rate)
+            else:
+                group["lr"] = rate
 
     def joined(self, groups: list[Group]) -> list[Group]:
         """Groups of the optimizer's state as they were before they were split."""
@@ -89,7 +96,7 @@ class GroupRates:
     def put_back(self) -> None:
         """Leave the optimizer with the base rates and the groups that it had; later groups stay."""
         if len(self._optimizer.param_groups) >= len(self._bases):
-            self._set(self.bases)
+            self.write(1.0, [1.0] * len(self.bases))
         groups = self._optimizer.param_groups
         groups[:] = self.joined(groups)
         for group, before in zip(groups, self._parted, strict=False):
@@ -99,18 +106,13 @@ class GroupRates:
             group.pop("initial_lr", None)
         self._parted = []
 
-    def _set(self, rates: list[float]) -> None:
-        groups = self._optimizer.param_groups
-        if len(groups) < len(rates):
+    def _check_none_lost(self) -> None:
+        left, had = len(self._optimizer.param_groups), len(self._bases)
+        if left < had:
             raise ValueError(
-                f"The optimizer has lost parameter groups while rl-lr sets their rates, {len(groups)} of {len(rates)} are "
+                f"The optimizer has lost parameter groups while rl-lr sets their rates, {left} of {had} are "
                 f"left: detach() the scheduler first, and build another for what stays."
             )
-        for group, rate in zip(groups, rates, strict=True):
-            if isinstance(now := group["lr"], Tensor):  # torch's own rule: filled in place
-                now.fill_(rate)
-            else:
-                group["lr"] = rate
 
     def _read_bases(self) -> None:
         """A group added later brings its own, or shares the tensor that holds an earlier one's."""

@@ -216,7 +216,7 @@ class Rollout:
 
     def _step(self) -> Tensor:
         controller, engine, sketches = self.controller, self.engine, self._sketches
-        weights = sketches(list(engine.parameters.values())) if controller.measures else None
+        weights = sketches(list(engine.parameters.values())) if controller.now.measured else None
         loss, gradients = engine.step(self.lrs)
         felt = loss.repeat_interleave(sketches.rows)
         controller.record(felt, None if weights is None else sketches(gradients), weights)

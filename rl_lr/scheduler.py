@@ -15,7 +15,7 @@ from rl_lr.averaging import WeightAverage, existing
 from rl_lr.config import ControlConfig
 from rl_lr.controller import Controller
 from rl_lr.measuring import Measuring
-from rl_lr.optimizer_step import bare, check_free, check_told, controlled, deferring, refuse_capture, skipped
+from rl_lr.optimizer_step import bare, check_free, check_told, controlled, refuse_capture, skipped
 from rl_lr.param_groups import GroupRates, base_rate
 from rl_lr.policy import Policy
 from rl_lr.saved import check_saved, going_on
@@ -44,6 +44,7 @@ class RLScheduler:
 
     Attributes:
         latest_signals: what the policy saw at the latest decision, ``[rows, NUM_SIGNALS]``; None before the first.
+        untold: steps that the optimizer made since :meth:`step` was called last.
         failure: of what is done in the optimizer's steps, until the next report.
 
     Args:
@@ -103,27 +104,23 @@ class RLScheduler:
         self.failure: Exception | None = None
         self._weights: Tensor | None = None  # sketch before the step under way
         self._gradient: Tensor | None = None
-        self._untold, self._agree = 0, agree  # steps since the last report
+        self.untold, self._agree, self._now = 0, agree, self.controller.now
         self._factors: list[float] = []  # exp(o) of each row
         self._read: Tensor | None = None  # the controller's offset that they were read from
         self.latest_signals: Tensor | None = None
         buffers = writable(buffers)
         self.average = WeightAverage(optimizer, buffers) if average else None
         self._snapshots = Snapshots(optimizer, buffers, self.average) if on_divergence == "restore" else None
-        self._decide_if_due()
+        if policy is not None:
+            self.controller.act(policy.act(self.signals()))
         self._rates = GroupRates(optimizer, split=granularity == "tensor")
-        self._refresh()
+        self._refresh(read=True)
         self._attach()
 
     @property
     def due(self) -> bool:
         """Whether a decision is open: only ever True between calls when ``policy`` is None."""
         return self.controller.due
-
-    @property
-    def stepped(self) -> bool:
-        """Whether the optimizer made a step that :meth:`step` was not yet told of."""
-        return self._untold > 0
 
     def step(self, loss: Tensor | float | None) -> None:
         """Take in one iteration: call it after ``optimizer.step()`` with that step's loss.
@@ -134,11 +131,11 @@ class RLScheduler:
             ValueError: for a loss of several elements.
             Exception: what failed in the step, which the optimizer did not feel.
         """
-        if not self._untold:
+        if not self.untold:
             return
-        if math.prod(getattr(loss, "shape", ())) != 1:
-            raise ValueError(f"scheduler.step needs one scalar loss, got shape {tuple(loss.shape)}.")  # type: ignore[union-attr]
-        self._untold = 0
+        if getattr(loss, "ndim", 0) and math.prod(shape := loss.shape) != 1:  # type: ignore[union-attr]
+            raise ValueError(f"scheduler.step needs one scalar loss, got shape {tuple(shape)}.")
+        self.untold = 0
         felt = felt_loss(loss, self._agree, self.controller.offset)
         measured = self._gradient, self._weights
         self._gradient, self._weights, failure, self.failure = None, None, self.failure, None
@@ -149,7 +146,9 @@ class RLScheduler:
         self.controller.record(felt, *measured)
         if self.controller.step == self.controller.timetable.total_steps:
             self._rewind()
-        self._decide_if_due()
+        self._now = self.controller.now
+        if self._now.decides and self.policy is not None:
+            self.controller.act(self.policy.act(self.signals()))
         self._refresh()
 
     def signals(self) -> Tensor:
@@ -166,7 +165,7 @@ class RLScheduler:
 
     def get_last_lr(self) -> list[float]:
         """The rate of each parameter group at the coming step, in the order of the optimizer's groups."""
-        return self._rates.at(self.controller.schedule_value, self._factors)
+        return self._rates.at(self._now.schedule, self._factors)
 
     @property
     def base_lrs(self) -> list[float]:
@@ -192,7 +191,7 @@ class RLScheduler:
             "granularity": self.granularity,
             "sharded": self._measuring.sharded,
             "controller": self.controller.state_dict(),
-            "untold": self._untold,
+            "untold": self.untold,
             "measured": [self._gradient, self._weights],
         } | ({} if self.average is None else {"average": self.average.state_dict()})
 
@@ -210,7 +209,7 @@ class RLScheduler:
         self.controller.load_state_dict(state["controller"])
         if self.average is not None and "average" in state:
             self.average.load_state_dict(state["average"])
-        self._untold, device = state["untold"], self._measuring.device
+        self.untold, device = state["untold"], self._measuring.device
         self._gradient, self._weights = (None if one is None else one.to(device) for one in state["measured"])
         self._rates.bases[:] = [float(rate) for rate in state["base_lrs"]]
         if self._snapshots is not None:
@@ -219,10 +218,9 @@ class RLScheduler:
 
     def release(self) -> None:
         """Stop deciding: from now on the rate is the base schedule's. Steps that were not told of are not waited for."""
-        control = self.policy.control if self.policy else None
-        self.policy, self._snapshots = Policy.keep(control), None
+        self.policy = Policy.keep(self.policy.control if self.policy else None)
         self.controller.catch_up()
-        self._untold, self._gradient, self._weights = 0, None, None
+        self._snapshots, self.untold, self._gradient, self._weights = None, 0, None, None
         self.controller.offset = torch.zeros_like(self.controller.offset)
         self._refresh(read=True)
 
@@ -263,37 +261,40 @@ class RLScheduler:
         elif healthy[0]:
             self._snapshots.take()
 
-    def _decide_if_due(self) -> None:
-        if self.policy is not None and self.controller.due:
-            self.controller.act(self.policy.act(self.signals()))
-
     def _refresh(self, read: bool = False) -> None:
-        """Write the coming step's rates.
+        """Write the coming step's rates; ``read`` after anything but a step, when step and offset may be any.
 
         Offsets are read back at decisions and if asked for, in between only where it is free: not from accelerators.
         """
+        if read:
+            self._now = self.controller.now
         offset = self.controller.offset  # another tensor whenever it changes
         if read or (offset is not self._read and (self.controller.just_decided or offset.is_cpu)):
             self._read, self._factors = offset, [math.exp(one) for one in offset.tolist()]
-        self._rates.write(self.controller.schedule_value, self._factors)
+        self._rates.write(self._now.schedule, self._factors)
 
-    @deferring
-    def _before_step(self) -> None:
-        self._rates.write_again()
-        if self._snapshots is not None:
-            self._snapshots.notice()
-        if self.controller.measures:
-            self._weights = self._measuring.weights()
+    def _before_step(self, *_: object) -> None:
+        try:
+            self._rates.write_again()
+            if self._snapshots is not None:
+                self._snapshots.notice()
+            if self._now.measured:
+                self._weights = self._measuring.weights()
+        except Exception as error:  # noqa: BLE001 - must not end the user's step: raised where that is reported
+            self.failure = error
 
-    @deferring
-    def _after_step(self) -> None:
-        if skipped(self.optimizer):
-            self._weights = None
-            return
-        self._untold += 1
-        if self._untold > 1:  # hardly ever: spares every step a call
-            check_told(self._untold, self.controller.step)
-        if self.average is not None:
-            self.average.update()
-        if self._weights is not None:
-            self._gradient = self._measuring.gradients()
+    def _after_step(self, *_: object) -> None:
+        try:
+            found_inf = getattr(self.optimizer, "found_inf", None)
+            if found_inf is not None and skipped(found_inf):
+                self._weights = None
+                return
+            self.untold += 1
+            if self.untold > 1:  # hardly ever: spares every step a call
+                check_told(self.untold, self.controller.step)
+            if self.average is not None:
+                self.average.update()
+            if self._weights is not None:
+                self._gradient = self._measuring.gradients()
+        except Exception as error:  # noqa: BLE001 - as before the step
+            self.failure = error

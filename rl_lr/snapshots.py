@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any, Literal, get_args
 
 import torch
@@ -51,6 +52,8 @@ def writable(buffers: Iterable[Tensor]) -> list[Tensor]:
 
 Copies = list[tuple[Tensor, Tensor]]  # original and copy
 
+_is_trainable = attrgetter("requires_grad")
+
 
 class Snapshots:
     """Copies of what an optimizer's steps change: parameters, its averages, and buffers of the network.
@@ -85,6 +88,9 @@ class Snapshots:
 
     def notice(self) -> None:
         """Before a step: copy what will be trained for the first time, for nobody else knows what it was."""
+        unchanged = list(map(_is_trainable, self._all)) == self._trainable
+        if unchanged and self._begun and len(self._optimizer.param_groups) == self._groups:
+            return  # as in nearly every step
         if not self._begun:
             self._begin()
         for parameter in self._find_trainable():
@@ -133,10 +139,7 @@ class Snapshots:
         groups = self._optimizer.param_groups
         if len(groups) != self._groups:
             self._groups, self._all = len(groups), [p for group in groups for p in group["params"]]
-        trainable = [parameter.requires_grad for parameter in self._all]
-        if trainable == self._trainable:  # as in nearly every step
-            return []
-        self._trainable = trainable
+        self._trainable = list(map(_is_trainable, self._all))
         found = [p for p in self._all if p.requires_grad and p not in self._trained]
         self._trained |= dict.fromkeys(found)
         return found

@@ -9,6 +9,7 @@ length. Such a run is never annealed; whoever knows its length should say so.
 import bisect
 import math
 from operator import index
+from typing import NamedTuple
 
 from rl_lr.config import ControlConfig
 from rl_lr.schedules import BaseSchedule, base_schedule_of, check_schedule, decision_steps, warmup_steps
@@ -23,7 +24,7 @@ _SHORT_WINDOW = 5  # steps up to which every one is measured
 
 _IN_A_ROW = 4  # consecutive steps measured in longer windows, which make one pair less
 
-_AT_ONCE = 32  # values of the schedule: one in each step costs tenfold, its code being out of the cache
+_AT_ONCE = 32  # steps looked up together: one at a time costs tenfold, the code being out of the cache
 
 _ENDLESS = 10**12  # steps; decisions are laid out up to here
 
@@ -47,6 +48,17 @@ def whole_steps(total_steps: int | None) -> int | None:
             f"total_steps is {total_steps!r}: give the number of optimizer steps of the run, a whole number of at least 1."
         )
     return steps
+
+
+class Moment(NamedTuple):
+    """What holds for one step."""
+
+    schedule: float
+    """s(t), in (0, 1]."""
+    decides: bool
+    """Whether the policy acts before it."""
+    measured: bool
+    """Whether its gradient and weights are wanted: in long windows of a few in a row, now and then."""
 
 
 class Timetable:
@@ -75,16 +87,20 @@ class Timetable:
         )
         self._window = (0, 0)  # looked up last: most steps are in the window of the step before
         self._every = 1  # distance between the beginnings of what is measured in it
-        self._values: list[float] = []  # s(t) of some steps
+        self._moments: list[Moment] = []  # of some steps
         self._first = 0  # the first of them
+
+    def at(self, step: int) -> Moment:
+        """What holds for one step."""
+        place = step - self._first
+        if not 0 <= place < len(self._moments):
+            self._first, place = step, 0
+            self._moments = [self._moment(later) for later in range(step, step + _AT_ONCE)]
+        return self._moments[place]
 
     def value(self, step: int) -> float:
         """s(t), in (0, 1]."""
-        place = step - self._first
-        if not 0 <= place < len(self._values):
-            self._first, place = step, 0
-            self._values = [self._shape(later) for later in range(step, step + _AT_ONCE)]
-        return self._values[place]
+        return self._shape(step)
 
     def progress(self, step: int) -> float:
         """t / T, in [0, 1]."""
@@ -93,18 +109,6 @@ class Timetable:
     def is_over(self, step: int) -> bool:
         """Whether the horizon is reached."""
         return self.total_steps is not None and step >= self.total_steps
-
-    def is_decision(self, step: int) -> bool:
-        """Whether the policy acts before step ``step``."""
-        start, end = self._window  # as window() has it: in every step a call more is felt
-        return step == (start if start <= step < end else self.window(step)[0])
-
-    def is_measured(self, step: int) -> bool:
-        """Whether the gradient and weights of a step are wanted: in long windows of a few in a row, now and then."""
-        start, end = self._window
-        if not start <= step < end:
-            start, _ = self.window(step)
-        return (step - start) % self._every < _IN_A_ROW
 
     def window(self, step: int) -> tuple[int, int]:
         """The decision that ``step`` follows, and the next one, or the horizon."""
@@ -116,6 +120,10 @@ class Timetable:
             self._window = self.decisions[place - 1], end
             self._every = _distance(end - self.decisions[place - 1])
         return self._window
+
+    def _moment(self, step: int) -> Moment:
+        start, _ = self.window(step)
+        return Moment(self._shape(step), step == start, (step - start) % self._every < _IN_A_ROW)
 
 
 def _distance(length: int) -> int:

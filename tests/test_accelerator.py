@@ -1,5 +1,6 @@
 """On an accelerator: the decisions of the CPU, the same promises, and nothing read back to the host between decisions."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,17 @@ DEVICE = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
+def test_who_decides_by_hand_finds_the_first_decision_open() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(4, device=DEVICE))], 0.1)
+    scheduler, law = RLScheduler(optimizer, 50, policy=None), ControlConfig()
+    before = 0.1 * base_schedule(0, 50, "cosine", law)
+    assert scheduler.due
+    assert scheduler.get_last_lr() == pytest.approx([before])
+    scheduler.signals()
+    scheduler.act(torch.ones(1))
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(before * math.exp(law.warmup_step))
+
+
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize("average", [False, True])
 @pytest.mark.parametrize("on_divergence", ["cut", "restore"])
@@ -48,7 +60,7 @@ def test_between_decisions_nothing_waits_for_the_device(
         loss = network(x).square().mean()
         optimizer.zero_grad()
         loss.backward()
-        quiet = step > 0 and not scheduler.controller.timetable.is_decision(step + 1)
+        quiet = step > 0 and not scheduler.controller.timetable.at(step + 1).decides
         torch.cuda.set_sync_debug_mode("error" if quiet else "default")
         try:
             optimizer.step()

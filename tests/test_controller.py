@@ -108,7 +108,7 @@ def test_a_window_of_any_length_is_measured_in_a_few_steps(total_steps: int) -> 
     controller, measured = Controller(1, 1, total_steps), []
     for step in range(*controller.timetable.decisions[-2:]):
         controller.step = step
-        measured.append(controller.measures)
+        measured.append(controller.now.measured)
     assert measured[:4] == [True] * 4
     assert 8 <= sum(measured) <= 12
 
@@ -279,7 +279,7 @@ def drive(controller: Controller, steps: range) -> list[Tensor]:
         generator = torch.Generator().manual_seed(step)
         grad, weights = torch.randn(2, 2, 5, generator=generator).unbind()
         loss = torch.rand(2, generator=generator) * (50.0 if step % 29 > 23 else 1.0)
-        wanted = controller.measures
+        wanted = controller.now.measured
         controller.record(loss, grad if wanted else None, weights if wanted else None)
     return seen
 

@@ -150,7 +150,7 @@ def test_a_state_between_a_step_and_its_loss_keeps_both_bit_for_bit() -> None:
     resumed = RLScheduler(SGD(model.parameters(), 0.1, momentum=0.9), T)
     for one, state in zip((model, resumed.optimizer, resumed), torch.load(buffer), strict=True):
         one.load_state_dict(state)  # type: ignore[attr-defined]
-    assert resumed.stepped
+    assert resumed.untold
     resumed.step(loss)
     train(model, resumed, range(61, T))
     assert torch.equal(weights(model), weights(whole))
@@ -183,7 +183,7 @@ def test_a_copy_of_model_optimizer_and_scheduler_goes_on_by_itself(copied: Any, 
     follower.detach()
     assert scheduler.optimizer.param_groups[0]["lr"] < 5e-3  # the original's is still its own
     detached = copied(follower)
-    assert not detached.stepped
+    assert not detached.untold
     detached.detach()
 
 

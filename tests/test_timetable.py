@@ -14,7 +14,7 @@ CONFIG = ControlConfig()
 def test_with_a_horizon_it_is_the_base_schedule_and_its_decisions() -> None:
     table = Timetable(400, "linear", CONFIG)
     assert table.decisions == decision_steps(400, CONFIG)
-    assert [table.value(t) for t in range(400)] == [
+    assert [table.at(t).schedule for t in range(400)] == [
         base_schedule(t, 400, "linear", CONFIG) for t in range(400)
     ]
     assert [table.is_over(t) for t in (399, 400, 401)] == [False, True, True]
@@ -26,14 +26,14 @@ def test_without_one_it_begins_as_a_run_of_the_least_horizon() -> None:
     open_ended, short = Timetable(None, "cosine", CONFIG), Timetable(LEAST_HORIZON, "constant", CONFIG)
     half = LEAST_HORIZON // 2
     assert [d for d in open_ended.decisions if d <= half] == [d for d in short.decisions if d <= half]
-    assert [open_ended.value(t) for t in range(half)] == [short.value(t) for t in range(half)]
+    assert [open_ended.at(t).schedule for t in range(half)] == [short.at(t).schedule for t in range(half)]
     assert [open_ended.progress(t) for t in range(half)] == [short.progress(t) for t in range(half)]
 
 
 def test_without_one_it_goes_on_as_in_the_middle_of_a_run_twice_as_long() -> None:
     table = Timetable(None, "cosine", CONFIG)
     for step in (1000, 50_000, 10**9):
-        assert table.value(step) == 1.0
+        assert table.at(step).schedule == 1.0
         assert table.progress(step) == 0.5
         assert not table.is_over(step)
         start, end = table.window(step)
@@ -49,5 +49,5 @@ def test_a_window_holds_its_step_and_begins_at_a_decision(step: int, total_steps
     start, end = table.window(step)
     assert start <= step
     assert step < end or table.is_over(step)
-    assert table.is_decision(start)
-    assert table.is_decision(step) == (start == step)
+    assert table.at(start).decides
+    assert table.at(step).decides == (start == step)
