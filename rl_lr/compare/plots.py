@@ -11,6 +11,8 @@ from rl_lr.compare.comparison import Comparison
 from rl_lr.compare.controlled import FACTORS
 
 OURS, GREY = "#c1272d", "#9a9a9a"
+OTHERS = ("C0", "C1", "C2", "black", "C4", "C5", "C6", "C7", "C8", "C9")
+"""The usual colours less the red, which would be taken for ours."""
 LEAST = 1e-4
 """Normalised regrets below this share of the way down are drawn as it: a logarithm has no zero."""
 
@@ -34,7 +36,8 @@ def _lines(comparison: Comparison) -> list[tuple[str, dict[str, object]]]:
     names = list(comparison.cells)
     styles: list[dict[str, object]] = [{"color": OURS, "lw": 2.6, "zorder": 5}]
     for index in range(len(names) - 1):
-        styles.append({"color": f"C{index % 10}", "lw": 1.1, "ls": ("-", "--", ":")[index // 10 % 3]})
+        around, color = divmod(index, len(OTHERS))
+        styles.append({"color": OTHERS[color], "lw": 1.1, "ls": ("-", "--", ":")[around % 3]})
     return list(zip(names, styles, strict=True))
 
 
@@ -78,9 +81,8 @@ def _base_rate(comparison: Comparison) -> Figure:
         medians = [np.median([one.normalised for one in cells if one.factor == factor]) for factor in FACTORS]
         axes.plot(FACTORS, np.maximum(medians, LEAST), marker="o", ms=3, label=name, **style)  # type: ignore[arg-type]
     axes.axhline(0.01, color=GREY, lw=0.8, ls="--")
-    axes.annotate(
-        "within 1 % of the best of 27 tuned runs", (FACTORS[0], 0.0085), va="top", fontsize=8, color=GREY
-    )
+    label = "within 1 % of the best of 27 tuned runs"
+    axes.annotate(label, (FACTORS[-1], 0.0085), ha="right", va="top", fontsize=8, color=GREY)
     axes.set(xscale="log", yscale="log", xlabel="base rate over a usual one")
     axes.set_ylabel(f"median normalised regret (at least {LEAST:g})")
     axes.grid(alpha=0.3)
