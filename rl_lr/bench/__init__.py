@@ -54,5 +54,10 @@ def _table(results: list[Ratio]) -> Table:
     for heading in ("figure", "median", "low", "high", "wanted"):
         table.add_column(heading, justify="left" if heading == "figure" else "right")
     for ratio in results:
-        table.add_row(ratio.name, *(f"{x:.3g}" for x in (ratio.median, ratio.low, ratio.high)), ratio.wanted)
+        table.add_row(ratio.name, *map(_number, (ratio.median, ratio.low, ratio.high)), ratio.wanted)
     return table
+
+
+def _number(value: float) -> str:
+    """Three digits; of what is near one, where they would hide what is wanted of it, those of its distance."""
+    return f"{value:.4f}" if abs(value - 1.0) < 0.1 else f"{value:.3g}"
