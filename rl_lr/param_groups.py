@@ -61,7 +61,7 @@ class GroupRates:
         geometric mean.
         """
         bases = self._bases
-        if len(self._optimizer.param_groups) != len(bases):
+        if len(self._optimizer.param_groups) != len(bases):  # as in bases: in every step a call more is felt
             self._read_bases()
         if not self._split:
             scale = value * factors[0]

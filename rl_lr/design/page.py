@@ -176,9 +176,18 @@ that is saved.
 
 ![best so far by children]({figures}/search.png)
 
-## Layers
+{_layers(layers, figures)}
+
+{_cells(cells, figures)}
+
+{_claims(layers, cells)}
+"""
+
+
+def _layers(layers: Results, figures: str) -> str:
+    return f"""## Layers
 MetaQNN (Baker et al., 1611.02167) and NAS-RL (Zoph & Le, 1611.01578) on scikit-learn's digits, each laid down somewhere
-in a noisy field of 12×12 pixels, 900 to train on, {layers["settings"]["steps"]} optimizer steps. {plan["children"]}
+in a noisy field of 12×12 pixels, 900 to train on, {layers["settings"]["steps"]} optimizer steps. {layers["plan"]["children"]}
 different children in every search.
 
 {_agents_table(layers)}
@@ -186,31 +195,35 @@ different children in every search.
 The best found network with at most the parameters of the one made by hand, `{layers["rivals"][0]}`, chosen among the
 six best rewards by judging them once more with fresh seeds on the rows of the searches:
 
-![the best network]({figures}/network.png)
+![the best network]({figures}/network.png)"""
 
-## Cells
+
+def _cells(cells: Results, figures: str) -> str:
+    return f"""## Cells
 NAS-RL's trees with four leaves, on characters of Python's standard library: {cells["settings"]["width"]} numbers in the
 state, rows of {cells["settings"]["length"]} characters, {cells["settings"]["steps"]} steps. A cell has exactly the
-parameters of an LSTM of the same width, whose step alone differs. {cell_plan["children"]} different children in every
+parameters of an LSTM of the same width, whose step alone differs. {cells["plan"]["children"]} different children in every
 search.
 
 {_agents_table(cells)}
 
 The best cell, chosen likewise:
 
-![the best cell]({figures}/cell.png)
+![the best cell]({figures}/cell.png)"""
 
-## What the papers claim, and how far that is reproduced
+
+def _claims(layers: Results, cells: Results) -> str:
+    return f"""## What the papers claim, and how far that is reproduced
 | claim | here |
 |---|---|
 | MetaQNN: as ε falls, the networks that Q-learning samples get better, and its best beat hand-made ones of the same layer types (2700 children, CIFAR-10, SVHN, MNIST) | mean of all children {_pm(layers["agents"]["q-learning"]["mean"])} against {_pm(layers["agents"]["random"]["mean"])} by chance; the table above for the best. Images, networks and trainings are tiny |
-| NAS-RL: a policy gradient finds better networks than random search at the same number of children (12 800 children, 800 GPUs) | {plan["children"]} children each; the table above |
+| NAS-RL: a policy gradient finds better networks than random search at the same number of children (12 800 children, 800 GPUs) | {layers["plan"]["children"]} children each; the table above |
 | NAS-RL: the found cell is better than the LSTM (Penn Treebank, cells of eight leaves, 400 CPUs) | trees of four leaves, short trainings; the table above. Nothing is said about trainings to the end, or of large cells |
 
 Where it falls short of the papers, by construction:
 
 - Children are judged after {layers["settings"]["steps"]} steps. What learns fast wins; what is best after a long training
-  may be another network, which is why the finals are given at a second length, too ({plan["long"]} steps for layers, {cell_plan["long"]} for cells).
+  may be another network, which is why the finals are given at a second length, too ({layers["plan"]["long"]} steps for layers, {cells["plan"]["long"]} for cells).
 - Skip connections, and NAS-RL's distributed controller with many replicas, are not here. Its two-layer controller is one
   layer of 32 units.
 - Q-learning explores for a quarter of a search (the paper: more than half), its states do not tell the sizes of the
@@ -224,5 +237,4 @@ Where it falls short of the papers, by construction:
 - Where the first table says no, the claim is not shown here. What beats the LSTM is owed to the space of cells as much as to
   the agents: chance finds such cells, too.
 - All searches share one file of judged children, since a result depends on the design alone; a child that two searches
-  ask for is trained once and counts in both. A design that a search asks for twice counts once.
-"""
+  ask for is trained once and counts in both. A design that a search asks for twice counts once."""
