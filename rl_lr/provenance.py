@@ -7,6 +7,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 PACKAGES = ("rl-lr", "torch", "stable-baselines3")
 """Those whose versions change results."""
 
@@ -29,6 +31,11 @@ def commit() -> str:
 def versions() -> dict[str, str]:
     """Of the packages that change results."""
     return {name: version(name) for name in PACKAGES}
+
+
+def instructions() -> str:
+    """The vector instructions that torch's kernels use here: others round differently."""
+    return str(torch.backends.cpu.get_cpu_capability())
 
 
 def machine() -> str:

@@ -19,7 +19,7 @@ PLACED = ("progress", "log_schedule", "schedule_slope", "in_warmup", "offset", "
 
 def position(runs: int = 1) -> Position:
     zeros = torch.zeros(runs, dtype=torch.float64)
-    return Position(0.25, -0.7, 0.1, False, zeros + 0.5, zeros - 1.0)
+    return Position(0.25, -0.7, 0.1, False, 1000, zeros + 0.5, zeros - 1.0)
 
 
 def read(signals: Signals, steps: Iterable[Step]) -> Tensor:
