@@ -10,8 +10,7 @@ from rl_lr.policy import Policy
 def starting_point(start: "str | Policy | None", config: TrainConfig) -> tuple[Policy | None, TrainConfig]:
     """The policy that a training begins from, and the settings that follow from it.
 
-    Its sizes and control constants are the policy's, and it has one member. A policy that was trained on fewer signals
-    learns of the others from there on.
+    Its sizes and control constants are the policy's, and it has one member.
 
     Raises:
         PolicyFileError: if it cannot be loaded.
@@ -35,7 +34,7 @@ def starting_point(start: "str | Policy | None", config: TrainConfig) -> tuple[P
             f"lift is {config.lift}, and a training that begins from a policy keeps what it measured: leave lift at 0."
         )
     hidden = tuple(weight.shape[0] for weight, _ in policy.layers[:-1])
-    return policy.seeing_all(), replace(config, members=1, hidden=hidden, control=policy.control)
+    return policy, replace(config, members=1, hidden=hidden, control=policy.control)
 
 
 def best_policy(candidates: Sequence[Policy], name: str) -> Policy:

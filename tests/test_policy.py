@@ -28,7 +28,7 @@ from rl_lr.policy import (
     Policy,
     PolicyFileError,
 )
-from rl_lr.signals import NUM_SIGNALS
+from rl_lr.signals import NUM_SIGNALS, SCHEMAS
 
 MakePolicy = Callable[[int], Policy]
 
@@ -82,6 +82,23 @@ def test_saving_and_loading_gives_the_same_bits(tmp_path: Path, make_policy: Mak
         assert torch.equal(bias, bias_0)
     assert (loaded.control, loaded.provenance) == (policy.control, policy.provenance)
     assert loaded.sha256 == policy.sha256
+
+
+def test_a_policy_of_an_earlier_schema_acts_by_its_own_signals(
+    folder: Path, tmp_path: Path, make_policy: MakePolicy
+) -> None:
+    first, *others = make_policy(1).layers
+    names = SCHEMAS["rl-lr-signals-1"]
+    earlier = Policy(((first[0][:, : len(names)], first[1]), *others))
+    loaded = Policy.load(earlier.save(tmp_path / "earlier"))
+    config = json.loads((tmp_path / "earlier" / CONFIG_FILE).read_text())
+    assert (config["schema"], config["signals"]) == ("rl-lr-signals-1", list(names))
+    assert loaded.sha256 == config["sha256"]
+    signals = torch.randn(20, NUM_SIGNALS)
+    assert torch.equal(loaded.act(signals), loaded.act(signals[:, : len(names)]))
+    torch.testing.assert_close(loaded.seeing_all().act(signals), loaded.act(signals))
+    forge(folder, schema="rl-lr-signals-1", signals=list(names))  # whose network sees more than these
+    assert "layers.0.weight has shape" in refusal(folder)
 
 
 @pytest.mark.parametrize("name", ["no-such-policy", "no/such/folder", "x" * 300, "nul\0byte"])
