@@ -9,7 +9,7 @@ INSTALLED := .venv/.installed
 # More than one intra-op thread makes small networks many times slower.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test docs trace compatibility screenshots lint types bench install clean
+.PHONY: demo test docs trace ablation compatibility screenshots lint types bench install clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -27,6 +27,10 @@ docs: $(INSTALLED)
 # The run that docs/how-it-decides.md explains, made again; needed after another policy ships.
 trace: $(INSTALLED)
 	$(BIN)/python docs/trace.py
+
+# What each signal is worth to the policy, on docs/how-it-decides.md; half an hour of two cores, needed then too.
+ablation: $(INSTALLED)
+	$(BIN)/python docs/ablation.py
 
 # The table of what was tested with what, from the results of the tests.
 compatibility: $(INSTALLED)

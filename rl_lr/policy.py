@@ -55,6 +55,9 @@ class Policy:
 
     with x the signals of a decision, those of the policy's schema, and a the action, in units of the
     largest change of the offset. Deterministic.
+
+    Raises:
+        ValueError: if no schema has as many signals as its first layer wants.
     """
 
     layers: tuple[tuple[Tensor, Tensor], ...]
@@ -67,6 +70,15 @@ class Policy:
     """What logs call it: the name or folder it was loaded from."""
     choices: tuple[float, ...] = ()
     """The actions that it chooses among, one for each output; empty for any action, from one output."""
+
+    def __post_init__(self) -> None:
+        """Refuse a network that is not for our signals."""
+        known = [len(signals) for signals in SCHEMAS.values()]
+        if self.inputs not in known:
+            raise ValueError(
+                f"The network of policy {self.name!r} has {self.inputs} inputs, and there are {NUM_SIGNALS} signals, or "
+                f"in earlier schemas {known[:-1]}: give it a first layer of as many."
+            )
 
     @classmethod
     def keep(cls, control: ControlConfig | None = None) -> "Policy":

@@ -16,7 +16,7 @@ from rl_lr.callbacks import RLLearningRate
 from rl_lr.config import ControlConfig
 from rl_lr.policy import Policy, PolicyFileError
 from rl_lr.schedules import base_schedule
-from rl_lr.signals import SIGNALS
+from rl_lr.signals import NUM_SIGNALS, SIGNALS
 
 pytestmark = [pytest.mark.filterwarnings(one) for one in QUIET]
 
@@ -210,7 +210,8 @@ def test_a_horizon_of_its_own_is_followed_and_cut_short() -> None:
 
 @pytest.mark.parametrize("on_error", ["fallback", "raise"])
 def test_a_failing_policy_hands_over_with_one_warning_or_raises(on_error: Any) -> None:
-    wrong = Policy(((torch.zeros(1, 3), torch.zeros(1)),), name="of another shape")
+    layers = ((torch.zeros(4, NUM_SIGNALS), torch.zeros(4)), (torch.zeros(1, 3), torch.zeros(1)))
+    wrong = Policy(layers, name="of shapes that do not fit")
     works_once = RLLearningRate(Policy.keep(), on_error=on_error)
     module = Module()
 

@@ -1,10 +1,11 @@
-"""The pages: they build into a site that needs no network, their code runs, and the trace is a real run."""
+"""The pages: they build into a site that needs no network, their code runs, and what scripts wrote on them is real."""
 
 import importlib.util
 import re
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -18,7 +19,8 @@ import rl_lr.coordinate
 import rl_lr.envs
 import rl_lr.tasks
 import rl_lr.workers
-from rl_lr.signals import NUM_SIGNALS
+from rl_lr.compare.controlled import Controlled
+from rl_lr.signals import NUM_SIGNALS, SIGNALS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -92,16 +94,21 @@ def test_the_code_of_a_page_runs(
 # --- the trace -------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def trace() -> ModuleType:
-    """``docs/trace.py``."""
-    spec = importlib.util.spec_from_file_location("trace_of_a_run", DOCS / "trace.py")
+def script(name: str) -> ModuleType:
+    """A script beside the pages."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def trace() -> ModuleType:
+    """``docs/trace.py``."""
+    return script("trace")
 
 
 def table(trace: ModuleType) -> list[list[str]]:
@@ -152,4 +159,47 @@ def test_what_the_page_says_of_the_run_is_so(trace: ModuleType) -> None:
     assert min(float(cells[4]) for cells in rest[-6:]) > 0  # actions up, and the rate falls all the same
     assert [float(cells[2]) for cells in rest[-6:]] == sorted(
         (float(cells[2]) for cells in rest[-6:]), reverse=True
+    )
+
+
+# --- what each signal is worth ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ablation() -> ModuleType:
+    """``docs/ablation.py``."""
+    return script("ablation")
+
+
+def test_every_signal_that_tells_runs_apart_is_left_out_once_by_itself(ablation: ModuleType) -> None:
+    alone = [names for name, names in ablation.LEFT_OUT.items() if name.startswith("`")]
+    assert sorted(name for names in alone for name in names) == sorted(SIGNALS[ablation.PLACE :])
+
+
+def test_a_policy_without_a_signal_does_not_hear_it(ablation: ModuleType) -> None:
+    weight = torch.full((1, NUM_SIGNALS), 0.01)
+    column, usual = SIGNALS.index("curvature"), torch.zeros(2, NUM_SIGNALS)
+    usual[1, column] = 3.0
+    without = ablation.Without(rl_lr.Policy(((weight, torch.zeros(1)),)), ("curvature",), usual)
+    signals = torch.zeros(2, NUM_SIGNALS)
+    signals[1, column] = 5.0
+    assert without.act(signals, 0).tolist() == [0.0, 0.0]
+    assert without.act(signals, 1).tolist() == pytest.approx([0.03, 0.03])
+    signals[0, 0] = 2.0
+    assert without.act(signals, 0).tolist() == pytest.approx([0.02, 0.0])
+
+
+def test_what_flies_with_all_signals_is_the_arm_of_the_comparison(ablation: ModuleType) -> None:
+    policy = rl_lr.Policy.load()
+    load = replace(ablation.workloads()[0], steps=70)
+    nothing = torch.zeros(policy.control.decision_count, NUM_SIGNALS)
+    pilots = [ablation.Without(policy, names, nothing) for names in ((), ("relative_update",))]
+    flight = ablation.fly(load, pilots)
+    tracks = Controlled("rl-lr", lambda: policy, control=policy.control).run(load)
+    assert flight.final[0].tolist() == pytest.approx([one.final for one in tracks], rel=1e-4)
+    assert not torch.allclose(flight.final[0], flight.final[1], rtol=1e-3)
+    whole, without = (ablation.cells([load], [flight], index, "x") for index in range(2))
+    assert {one.regret for one in whole} == {0.0}
+    assert without[0].normalised == pytest.approx(
+        float((flight.final[1, 0] - flight.final[0, 0]) / (flight.initial[0] - flight.final[0, 0]))
     )

@@ -16,6 +16,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, 
 import rl_lr.callbacks
 from rl_lr.callbacks import RLLearningRateHF
 from rl_lr.policy import Policy, PolicyFileError
+from rl_lr.signals import NUM_SIGNALS
 
 TEXT = inspect.getsource(collections)[:40_000]
 
@@ -172,7 +173,8 @@ def test_rates_and_decisions_stand_in_the_rows_of_the_loss(strategy: str, rows: 
 
 
 def test_a_failing_policy_hands_over_with_one_warning_which_is_logged(tmp_path: Path) -> None:
-    wrong = Policy(((torch.zeros(1, 3), torch.zeros(1)),), name="of another shape")
+    layers = ((torch.zeros(4, NUM_SIGNALS), torch.zeros(4)), (torch.zeros(1, 3), torch.zeros(1)))
+    wrong = Policy(layers, name="of shapes that do not fit")
 
     class Break(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -97,6 +97,8 @@ def test_a_policy_of_an_earlier_schema_acts_by_its_own_signals(
     signals = torch.randn(20, NUM_SIGNALS)
     assert torch.equal(loaded.act(signals), loaded.act(signals[:, : len(names)]))
     torch.testing.assert_close(loaded.seeing_all().act(signals), loaded.act(signals))
+    with pytest.raises(ValueError, match="has 3 inputs, and there are 33 signals"):
+        Policy(((torch.zeros(1, 3), torch.zeros(1)),))
     forge(folder, schema="rl-lr-signals-1", signals=list(names))  # whose network sees more than these
     assert "layers.0.weight has shape" in refusal(folder)
 
