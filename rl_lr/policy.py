@@ -211,8 +211,8 @@ def _check_schema(config: Config, folder: Path) -> None:
     known = SCHEMAS.get(config["schema"])
     if known is None or config.get("signals") != list(known):
         raise PolicyFileError(
-            f"The policy in {folder} was trained on signals {config['schema']!r} {config.get('signals')}, this "
-            f"version of rl-lr computes {SCHEMAS}: train it again, or install the rl-lr it came with."
+            f"The policy in {folder} was trained on signals {config['schema']!r} {config.get('signals')}, and those of "
+            f"this version of rl-lr are {' or '.join(SCHEMAS)}: train it again, or install the rl-lr it came with."
         )
 
 
