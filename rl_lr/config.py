@@ -179,8 +179,6 @@ class TrainConfig:
     lift: float = 0.0
     """What is added to the actions of the result between the warm-up and the last fifth of a run, in units of the
     largest change of the offset: exploring makes low rates prudent (``rl_lr.mean_policy.lifted``)."""
-    lift_short: float | None = None
-    """The same in runs of far less than 1000 steps; None for no other. It takes two hidden layers."""
     iterations: int = 22
     """Of each member; one is a whole run of every environment, and then the agent learns from it."""
     groups: int = 48
@@ -237,20 +235,13 @@ class TrainConfig:
             )
         if self.agent not in ("ppo", "dqn"):
             raise ValueError(f"TrainConfig.agent is {self.agent!r}: choose 'ppo' or 'dqn'.")
-        for name, lift in (("lift", self.lift), ("lift_short", self.lift_short or 0.0)):
-            _check(
-                f"TrainConfig.{name}",
-                lift,
-                -1.0 <= lift <= 1.0,
-                "a share of the actions, which are from -1 to 1",
-            )
-            if lift and self.agent == "dqn":
-                raise ValueError(
-                    f"TrainConfig.{name} is for agent 'ppo': what chooses among a few actions is not lifted."
-                )
-        if self.lift_short is not None and len(self.hidden) < 2:
+        if not -1.0 <= self.lift <= 1.0:
             raise ValueError(
-                f"TrainConfig.hidden is {self.hidden}: with lift_short give the widths of at least two hidden layers."
+                f"TrainConfig.lift is {self.lift}: actions are from -1 to 1, so give a share of that."
+            )
+        if self.lift and self.agent == "dqn":
+            raise ValueError(
+                "TrainConfig.lift is for agent 'ppo': what chooses among a few actions is not lifted."
             )
 
     @property

@@ -112,7 +112,7 @@ class Course:
 
     def _mean(self) -> Policy:
         """What the members come to, together."""
-        return lifted(mean_policy(self._members), self._config.lift, self._config.lift_short)
+        return lifted(mean_policy(self._members), self._config.lift)
 
     def _measure(self, policy: Policy) -> Figures:
         """On runs kept apart."""

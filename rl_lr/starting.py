@@ -29,10 +29,9 @@ def starting_point(start: "str | Policy | None", config: TrainConfig) -> tuple[P
             "A training that begins from a policy keeps the best that it measures, and validate_every is 0: give the "
             "iterations between measurements."
         )
-    if config.lift or config.lift_short:
+    if config.lift:
         raise ValueError(
-            f"lift is {config.lift} and lift_short {config.lift_short}, and a training that begins from a policy keeps "
-            f"what it measured: leave both out."
+            f"lift is {config.lift}, and a training that begins from a policy keeps what it measured: leave lift at 0."
         )
     hidden = tuple(weight.shape[0] for weight, _ in policy.layers[:-1])
     return policy, replace(config, members=1, hidden=hidden, control=policy.control)

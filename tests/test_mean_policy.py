@@ -78,45 +78,12 @@ def test_a_lifted_policy_is_bolder_between_the_warmup_and_the_last_fifth(
     )
 
 
-@pytest.mark.parametrize(
-    ("steps", "expected"), [(80, 0.15), (250, 0.148), (1000, 0.1), (4000, 0.052), (10**6, 0.052)]
-)
-@pytest.mark.parametrize("hidden", [2, 3, 4])
-def test_short_runs_have_a_lift_of_their_own(steps: int, expected: float, hidden: int) -> None:
-    policy, seen = random_policy(hidden), SIGNALS.clone()
-    seen[:, NAMES.index("run_length")] = (steps - 1000) / (steps + 1000)
-    seen[:, NAMES.index("in_warmup")] = 0.0
-    bolder = lifted(policy, 0.05, 0.15)
-    for progress, share in ((-0.5, 1.0), (0.9, 0.0)):
-        seen[:, NAMES.index("progress")] = progress
-        gained = bolder.mean(seen) - policy.mean(seen)
-        torch.testing.assert_close(gained, torch.full((50,), share * expected), rtol=0, atol=0.003)
-    seen[:, NAMES.index("in_warmup")], seen[:, NAMES.index("progress")] = 1.0, -0.98
-    torch.testing.assert_close(bolder.mean(seen), policy.mean(seen), rtol=0, atol=1e-5)
-
-
-def test_a_policy_that_does_not_see_how_long_a_run_is_is_lifted_by_it_all_the_same() -> None:
-    policy = Policy.load(Path(__file__).parents[1] / "docs/results/policies/unlifted")
-    (short, long), place = torch.zeros(2, 1, NUM_SIGNALS), NAMES.index("run_length")
-    short[:, place], long[:, place] = -0.8, 0.8
-    assert torch.equal(policy.act(short), policy.act(long))
-    bolder = lifted(policy, 0.0, 0.2)
-    torch.testing.assert_close(bolder.act(short) - policy.act(short), torch.tensor([0.2]), rtol=0, atol=0.005)
-    torch.testing.assert_close(bolder.act(long), policy.act(long), rtol=0, atol=0.005)
-    assert lifted(policy, 0.1, 0.1) == lifted(policy, 0.1)
-
-
-def random_policy(hidden: int) -> Policy:
-    """Of so many hidden layers."""
-    sizes = (NUM_SIGNALS, *([8] * hidden), 1)
-    return Policy(
-        tuple((torch.randn(fan_out, fan_in) / 4, torch.zeros(fan_out)) for fan_in, fan_out in pairwise(sizes))
-    )
-
-
 @pytest.mark.parametrize("hidden", [1, 2, 3])
 def test_a_policy_of_any_depth_is_lifted_alike(hidden: int) -> None:
-    policy = random_policy(hidden)
+    sizes = (NUM_SIGNALS, *([8] * hidden), 1)
+    policy = Policy(
+        tuple((torch.randn(fan_out, fan_in) / 4, torch.zeros(fan_out)) for fan_in, fan_out in pairwise(sizes))
+    )
     seen = torch.zeros(1, NUM_SIGNALS)
     torch.testing.assert_close(
         lifted(policy, 0.3).mean(seen) - policy.mean(seen), torch.tensor([0.3]), rtol=0, atol=1e-5

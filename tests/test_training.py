@@ -90,20 +90,14 @@ def test_what_comes_of_a_training_is_lifted_and_its_checkpoints_are_not(tmp_path
 
 @pytest.mark.parametrize("lift", [1.5, float("nan")])
 def test_a_lift_that_is_no_share_of_an_action_is_refused(lift: float) -> None:
-    with pytest.raises(ValueError, match=r"TrainConfig.lift is .*: give a share of the actions"):
+    with pytest.raises(ValueError, match=r"TrainConfig.lift is .*: actions are from -1 to 1"):
         replace(TINY, lift=lift)
-    with pytest.raises(ValueError, match=r"TrainConfig.lift_short is .*: give a share of the actions"):
-        replace(TINY, lift_short=lift)
 
 
 def test_a_lift_of_what_cannot_be_lifted_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="lift is for agent 'ppo'"):
         replace(TINY, agent="dqn", lift=0.1)
-    with pytest.raises(ValueError, match="lift_short is for agent 'ppo'"):
-        replace(TINY, agent="dqn", lift_short=0.1)
-    with pytest.raises(ValueError, match="with lift_short give the widths of at least two hidden layers"):
-        replace(TINY, lift_short=0.1, hidden=(64,))
-    with pytest.raises(ValueError, match="leave both out"):
+    with pytest.raises(ValueError, match="leave lift at 0"):
         rl_lr.train(tmp_path, [quadratic], replace(MEASURED, lift=0.1), start="default")
     assert not list(tmp_path.iterdir())
 
