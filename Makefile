@@ -9,7 +9,7 @@ INSTALLED := .venv/.installed
 # More than one intra-op thread makes small networks many times slower.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test docs policy trace ablation compatibility screenshots lint types bench install clean
+.PHONY: demo test docs trace ablation compatibility screenshots lint types bench install clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -23,12 +23,6 @@ test: lint types
 # These pages as a site, in site/index.html. The tests build it too.
 docs: $(INSTALLED)
 	$(BIN)/sphinx-build -W --keep-going -q docs site
-
-# The shipped policy trained again, in runs/default: two hours of two cores. On the processors that these
-# variables hold to the same instructions it is the same, bit for bit.
-policy: $(INSTALLED)
-	MKL_CBWR=AVX2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/rl-lr train --out runs/default \
-		--engine processes --workers 2 --settings.iterations 30 --settings.lift 0.05
 
 # The run that docs/how-it-decides.md explains, made again; needed after another policy ships.
 trace: $(INSTALLED)

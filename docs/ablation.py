@@ -157,7 +157,7 @@ def section(policy: Policy, loads: Sequence[Workload], flown: Sequence[Flight]) 
         f"Policy `{policy.name}`, checksum `{policy.sha256[:12]}`; {len(loads)} tasks of the validation suite, five base "
         f"rates, {len(whole)} runs; torch {torch.__version__.partition('+')[0]}."
     )
-    return "\n\n".join(("### What each signal is worth", about, *tables)) + "\n"
+    return "\n\n".join((about, *tables)) + "\n"
 
 
 def main() -> None:

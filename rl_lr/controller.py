@@ -186,7 +186,6 @@ class Controller:
             log_schedule=log_now,
             schedule_slope=math.log(self.timetable.value(following)) - log_now,
             in_warmup=self._warming_up,
-            horizon=self.timetable.horizon(t),
             offset=self.offset / self.config.bound,
             last_action=self.last_action,
         )

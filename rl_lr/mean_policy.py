@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rl_lr.policy import Policy
-from rl_lr.signals import SIGNALS
+from rl_lr.signals import NUM_SIGNALS, SIGNALS
 
 
 def mean_policy(members: Sequence[Policy]) -> Policy:
@@ -23,7 +23,7 @@ def mean_policy(members: Sequence[Policy]) -> Policy:
     together; what is no weight is the last member's.
 
     Args:
-        members: at least one, with hidden layers, alike in signals, depth, control constants and choices.
+        members: at least one, with hidden layers, alike in depth, control constants and choices.
 
     Raises:
         ValueError: if they are not alike.
@@ -49,13 +49,12 @@ def lifted(policy: Policy, lift: float) -> Policy:
     """
     if not lift or policy.choices:
         return policy
-    bolder = _lift_layers(policy.inputs, len(policy.layers), lift)
-    return _side_by_side([Policy(bolder, policy.control), policy], 1.0)
+    return _side_by_side([Policy(_lift_layers(len(policy.layers), lift), policy.control), policy], 1.0)
 
 
-def _lift_layers(inputs: int, depth: int, lift: float) -> tuple[tuple[Tensor, Tensor], ...]:
-    """A network of so many layers, over so many signals, whose output is the lift."""
-    place, sharpness = torch.zeros(2, inputs), 20.0
+def _lift_layers(depth: int, lift: float) -> tuple[tuple[Tensor, Tensor], ...]:
+    """A network of so many layers whose output is the lift."""
+    place, sharpness = torch.zeros(2, NUM_SIGNALS), 20.0
     place[0, SIGNALS.index("in_warmup")] = place[1, SIGNALS.index("progress")] = -sharpness
     layers = [(place, sharpness * torch.tensor([0.5, 0.6]))]
     carried, whole = torch.ones(1, 2), 2.0  # the sum of both units, and what it is where both are 1
@@ -71,8 +70,8 @@ def _side_by_side(members: Sequence[Policy], share: float) -> Policy:
     for other in members:
         if not _alike(other, last):
             raise ValueError(
-                f"The policies {other.name!r} and {last.name!r} differ in signals, depth, control constants or "
-                f"choices, or have no hidden layer: only policies that were trained alike have a mean."
+                f"The policies {other.name!r} and {last.name!r} differ in depth, control constants or choices, "
+                f"or have no hidden layer: only policies that were trained alike have a mean."
             )
     layers = []
     for depth, parts in enumerate(zip(*(member.layers for member in members), strict=True)):
@@ -88,7 +87,5 @@ def _side_by_side(members: Sequence[Policy], share: float) -> Policy:
 def _alike(one: Policy, other: Policy) -> bool:
     depths = {len(one.layers), len(other.layers)}
     return (
-        len(depths) == 1
-        and min(depths) > 1
-        and (one.inputs, one.control, one.choices) == (other.inputs, other.control, other.choices)
+        len(depths) == 1 and min(depths) > 1 and (one.control, one.choices) == (other.control, other.choices)
     )

@@ -6,7 +6,7 @@ files) and usually ``README.md``, the model card. Nothing in it is ever executed
 """
 
 import os
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +26,7 @@ from rl_lr.policy_files import (
     Config,
     PolicyFileError,
 )
-from rl_lr.signals import NUM_SIGNALS, SCHEMAS
+from rl_lr.signals import NUM_SIGNALS, SCHEMA, SIGNALS
 
 __all__ = [
     "CONFIG_FILE",
@@ -53,11 +53,11 @@ class Policy:
         a = clip(y, -1, 1)                            the mean that PPO trained, or
         a = choices[argmax y]                         the choice that Q-learning values most
 
-    with x the signals of a decision, those of the policy's schema, and a the action, in units of the
-    largest change of the offset. Deterministic.
+    with x the ``NUM_SIGNALS`` signals of a decision and a the action, in units of the largest
+    change of the offset. Deterministic.
 
     Raises:
-        ValueError: if no schema has as many signals as its first layer wants.
+        ValueError: if its first layer wants another number of signals.
     """
 
     layers: tuple[tuple[Tensor, Tensor], ...]
@@ -73,11 +73,11 @@ class Policy:
 
     def __post_init__(self) -> None:
         """Refuse a network that is not for our signals."""
-        known = [len(signals) for signals in SCHEMAS.values()]
-        if self.inputs not in known:
+        inputs = self.layers[0][0].shape[1]
+        if inputs != NUM_SIGNALS:
             raise ValueError(
-                f"The network of policy {self.name!r} has {self.inputs} inputs, and there are {NUM_SIGNALS} signals, or "
-                f"in earlier schemas {known[:-1]}: give it a first layer of as many."
+                f"The network of policy {self.name!r} has {inputs} inputs, and there are {NUM_SIGNALS} signals: give it a "
+                f"first layer of as many."
             )
 
     @classmethod
@@ -104,7 +104,7 @@ class Policy:
         _check_schema(config, folder)
         policy_files.check_whole(config, weights, _KEYS | ({"choices"} & set(config)), folder)
         choices = _parse_choices(config.get("choices", []), folder)
-        layers = _parse_layers(weights, len(config["signals"]), config["hidden"], len(choices) or 1, folder)
+        layers = _parse_layers(weights, config["hidden"], len(choices) or 1, folder)
         control = _parse_control(config["control"], folder)
         return cls(layers, control, config["provenance"], str(source), choices)
 
@@ -139,20 +139,9 @@ class Policy:
         """Actions in [-1, 1], ``[runs]`` float32, for signals ``[runs, NUM_SIGNALS]``."""
         return self.mean(signals).clamp(-1.0, 1.0)
 
-    @property
-    def inputs(self) -> int:
-        """How many signals it sees, the first of them."""
-        return self.layers[0][0].shape[1]
-
-    def seeing_all(self) -> "Policy":
-        """The same policy over all signals, of which it ignores those that it was not trained on."""
-        (weight, bias), *others = self.layers
-        ignored = weight.new_zeros(len(weight), NUM_SIGNALS - self.inputs)
-        return replace(self, layers=((torch.cat((weight, ignored), dim=1), bias), *others))
-
     def mean(self, signals: Tensor) -> Tensor:
         """Actions before they are clipped, ``[runs]`` float32: around these, PPO explores."""
-        x = signals[..., : self.inputs].float()
+        x = signals.float()
         with torch.no_grad():
             for weight, bias in self.layers[:-1]:
                 x = torch.tanh(x @ weight.to(x.device).mT + bias.to(x.device))
@@ -178,11 +167,10 @@ class Policy:
         for index, (weight, bias) in enumerate(self.layers):
             tensors[f"layers.{index}.weight"] = weight
             tensors[f"layers.{index}.bias"] = bias
-        schema, signals = next(one for one in SCHEMAS.items() if len(one[1]) == self.inputs)
         config: Config = {
             "format": FORMAT,
-            "schema": schema,
-            "signals": list(signals),
+            "schema": SCHEMA,
+            "signals": list(SIGNALS),
             "control": asdict(self.control),
             "hidden": [weight.shape[0] for weight, _ in self.layers[:-1]],
             "provenance": self.provenance,
@@ -208,11 +196,10 @@ def _check_schema(config: Config, folder: Path) -> None:
             f"The policy in {folder} sets a step for every coordinate, here one is wanted that sets learning rates: "
             f"use it as rl_lr.coordinate.LearnedOptimizer(params, policy=...)."
         )
-    known = SCHEMAS.get(config["schema"])
-    if known is None or config.get("signals") != list(known):
+    if config["schema"] != SCHEMA or config.get("signals") != list(SIGNALS):
         raise PolicyFileError(
-            f"The policy in {folder} was trained on signals {config['schema']!r} {config.get('signals')}, and those of "
-            f"this version of rl-lr are {' or '.join(SCHEMAS)}: train it again, or install the rl-lr it came with."
+            f"The policy in {folder} was trained on signals {config['schema']!r} {config.get('signals')}, this "
+            f"version of rl-lr computes {SCHEMA!r} {list(SIGNALS)}: train it again, or install the rl-lr it came with."
         )
 
 
@@ -227,10 +214,10 @@ def _parse_choices(values: Any, folder: Path) -> tuple[float, ...]:
 
 
 def _parse_layers(
-    weights: bytes, inputs: int, hidden: Any, outputs: int, folder: Path
+    weights: bytes, hidden: Any, outputs: int, folder: Path
 ) -> tuple[tuple[Tensor, Tensor], ...]:
     try:
-        sizes = list(pairwise([inputs, *(int(size) for size in hidden), outputs]))
+        sizes = list(pairwise([NUM_SIGNALS, *(int(size) for size in hidden), outputs]))
     except (TypeError, ValueError, OverflowError) as error:
         raise policy_files.unfit(error, folder) from error
     shapes: dict[str, tuple[int, ...]] = {}

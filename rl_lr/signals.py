@@ -18,6 +18,9 @@ from torch import Tensor
 from rl_lr.readings import of_geometry, of_losses
 from rl_lr.windows import History, Window, copied
 
+SCHEMA = "rl-lr-signals-1"
+"""Version of the list below; a policy file of another schema is refused."""
+
 _FAST = (
     "progress",  # t / T, in [-1, 1]
     "log_schedule",  # log s(t), over 7 nats
@@ -54,19 +57,14 @@ _AVERAGED = (
     "window_momentum",
     "gradient_snr",
 )
-_LATER = ("run_length",)  # (T - 1000) / (T + 1000): -1 short, 0 at 1000 steps, 1 long
-SIGNALS = _FAST + tuple(f"{name}_slow" for name in _AVERAGED) + _LATER
+SIGNALS = _FAST + tuple(f"{name}_slow" for name in _AVERAGED)
 """What the policy sees, in this order; ``_slow`` is an average over about four windows, because one
 window of a short run is a noisy sample."""
 NUM_SIGNALS = len(SIGNALS)
-SCHEMAS = {"rl-lr-signals-1": SIGNALS[:-1], "rl-lr-signals-2": SIGNALS}
-"""The signals by the schema that a policy file names; what is new is added at the end, so that policies of earlier
-schemas read the first ones on. A policy file of another schema is refused."""
 CLIP = 5.0
 """Every signal is clipped to ±CLIP."""
 
 _SLOWNESS = 0.75  # weight of the past in the averages
-_MEDIUM = 1000  # steps of a run that is neither short nor long
 
 
 @dataclass(frozen=True)
@@ -81,8 +79,6 @@ class Position:
     """log s at the next decision, minus ``log_schedule``."""
     in_warmup: bool
     """Whether t is inside the warm-up."""
-    horizon: int
-    """T, in optimizer steps."""
     offset: Tensor
     """``[runs]``: o / B."""
     last_action: Tensor
@@ -191,8 +187,7 @@ class Signals:
         columns |= of_geometry(self._window, self._history, self._start, self._latest, self._span)
         table = torch.stack([self._column(columns[name]) for name in _FAST], dim=1)
         now = table[:, [_FAST.index(name) for name in _AVERAGED]]
-        later = torch.stack([self._column(columns[name]) for name in _LATER], dim=1)
-        table = torch.cat((table, self._average(now), later), dim=1)
+        table = torch.cat((table, self._average(now)), dim=1)
         self._window = Window.empty(self.runs, self.width, self.device)
         self._start, self._span = self._latest, 0
         return table.nan_to_num(0.0, CLIP, -CLIP).clamp(-CLIP, CLIP).float()
@@ -214,7 +209,6 @@ class Signals:
             "log_schedule": position.log_schedule / 7.0,
             "schedule_slope": position.schedule_slope,
             "in_warmup": float(position.in_warmup),
-            "run_length": (position.horizon - _MEDIUM) / (position.horizon + _MEDIUM),
             "offset": position.offset,
             "last_action": position.last_action,
         }

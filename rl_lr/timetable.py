@@ -102,13 +102,9 @@ class Timetable:
         """s(t), in (0, 1]."""
         return self._shape(step)
 
-    def horizon(self, step: int) -> int:
-        """T, in optimizer steps; if nobody knows it, what it is taken to be."""
-        return self.total_steps or max(LEAST_HORIZON, 2 * step)
-
     def progress(self, step: int) -> float:
         """t / T, in [0, 1]."""
-        return step / self.horizon(step)
+        return step / (self.total_steps or max(LEAST_HORIZON, 2 * step))
 
     def is_over(self, step: int) -> bool:
         """Whether the horizon is reached."""

@@ -6,7 +6,7 @@ import torch
 from rl_lr.guard import Guard
 from rl_lr.signals import Position, Signals
 
-NOWHERE = Position(0.5, 0.0, 0.0, False, 1000, torch.zeros(1), torch.zeros(1))
+NOWHERE = Position(0.5, 0.0, 0.0, False, torch.zeros(1), torch.zeros(1))
 
 
 class Watched:

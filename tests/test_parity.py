@@ -17,7 +17,7 @@ from rl_lr.engine import Objective, build_objective
 from rl_lr.envs import LearningRateEnv
 from rl_lr.policy import Policy
 from rl_lr.rollout import Draw, Rollout
-from rl_lr.signals import NUM_SIGNALS, SCHEMAS
+from rl_lr.signals import NUM_SIGNALS
 from rl_lr.sketches import Granularity
 from rl_lr.tasks import TensorTask, real_task
 from rl_lr.tasks.task import steppable
@@ -29,7 +29,7 @@ def lively_policy() -> Policy:
     """Random weights that move the rate at every decision, within bounds that keep runs from chaos."""
     generator = torch.Generator().manual_seed(3)
     layers = (
-        (0.2 * torch.randn(16, len(SCHEMAS["rl-lr-signals-1"]), generator=generator), torch.zeros(16)),
+        (0.2 * torch.randn(16, NUM_SIGNALS, generator=generator), torch.zeros(16)),
         (0.2 * torch.randn(1, 16, generator=generator), torch.zeros(1)),
     )
     return Policy(layers, ControlConfig(warmup_step=1.0, bound=2.0), name="lively")

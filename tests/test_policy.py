@@ -28,7 +28,7 @@ from rl_lr.policy import (
     Policy,
     PolicyFileError,
 )
-from rl_lr.signals import NUM_SIGNALS, SCHEMAS
+from rl_lr.signals import NUM_SIGNALS
 
 MakePolicy = Callable[[int], Policy]
 
@@ -64,7 +64,7 @@ def test_keep_never_moves_the_offset() -> None:
 
 
 def test_acting_equals_an_independent_numpy_network(make_policy: MakePolicy) -> None:
-    policy, signals = make_policy(2), 5 * torch.randn(200, NUM_SIGNALS)
+    policy, signals = make_policy(1), 5 * torch.randn(200, NUM_SIGNALS)
     x = signals.double().numpy()
     for index, (weight, bias) in enumerate(policy.layers):
         x = x @ weight.double().numpy().T + bias.double().numpy()
@@ -72,6 +72,11 @@ def test_acting_equals_an_independent_numpy_network(make_policy: MakePolicy) -> 
     assert np.abs(x).min() < 0.5
     assert np.abs(x).max() == 1.0
     np.testing.assert_allclose(policy.act(signals).numpy(), x[:, 0], atol=2e-6)
+
+
+def test_a_network_for_other_signals_is_refused() -> None:
+    with pytest.raises(ValueError, match="has 3 inputs, and there are 32 signals: give it a first layer"):
+        Policy(((torch.zeros(1, 3), torch.zeros(1)),))
 
 
 def test_saving_and_loading_gives_the_same_bits(tmp_path: Path, make_policy: MakePolicy) -> None:
@@ -82,25 +87,6 @@ def test_saving_and_loading_gives_the_same_bits(tmp_path: Path, make_policy: Mak
         assert torch.equal(bias, bias_0)
     assert (loaded.control, loaded.provenance) == (policy.control, policy.provenance)
     assert loaded.sha256 == policy.sha256
-
-
-def test_a_policy_of_an_earlier_schema_acts_by_its_own_signals(
-    folder: Path, tmp_path: Path, make_policy: MakePolicy
-) -> None:
-    first, *others = make_policy(1).layers
-    names = SCHEMAS["rl-lr-signals-1"]
-    earlier = Policy(((first[0][:, : len(names)], first[1]), *others))
-    loaded = Policy.load(earlier.save(tmp_path / "earlier"))
-    config = json.loads((tmp_path / "earlier" / CONFIG_FILE).read_text())
-    assert (config["schema"], config["signals"]) == ("rl-lr-signals-1", list(names))
-    assert loaded.sha256 == config["sha256"]
-    signals = torch.randn(20, NUM_SIGNALS)
-    assert torch.equal(loaded.act(signals), loaded.act(signals[:, : len(names)]))
-    torch.testing.assert_close(loaded.seeing_all().act(signals), loaded.act(signals))
-    with pytest.raises(ValueError, match="has 3 inputs, and there are 33 signals"):
-        Policy(((torch.zeros(1, 3), torch.zeros(1)),))
-    forge(folder, schema="rl-lr-signals-1", signals=list(names))  # whose network sees more than these
-    assert "layers.0.weight has shape" in refusal(folder)
 
 
 @pytest.mark.parametrize("name", ["no-such-policy", "no/such/folder", "x" * 300, "nul\0byte"])

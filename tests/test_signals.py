@@ -3,7 +3,6 @@
 import io
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rl_lr.signals import CLIP, NUM_SIGNALS, SCHEMAS, SIGNALS, Position, Signals
+from rl_lr.signals import CLIP, NUM_SIGNALS, SIGNALS, Position, Signals
 
 Step = tuple[Tensor, Tensor, Tensor]  # loss [runs], gradient [runs, width], weights [runs, width]
 PLACED = ("progress", "log_schedule", "schedule_slope", "in_warmup", "offset", "last_action")
@@ -20,7 +19,7 @@ PLACED = ("progress", "log_schedule", "schedule_slope", "in_warmup", "offset", "
 
 def position(runs: int = 1) -> Position:
     zeros = torch.zeros(runs, dtype=torch.float64)
-    return Position(0.25, -0.7, 0.1, False, 1000, zeros + 0.5, zeros - 1.0)
+    return Position(0.25, -0.7, 0.1, False, zeros + 0.5, zeros - 1.0)
 
 
 def read(signals: Signals, steps: Iterable[Step]) -> Tensor:
@@ -151,19 +150,6 @@ def test_an_empty_window_reads_zero_beside_its_position() -> None:
     assert table[:, len(PLACED) :].eq(0).all()
     torch.testing.assert_close(table[1, : len(PLACED)], torch.tensor([-0.5, -0.1, 0.1, 0.0, 0.5, -1.0]))
     assert SIGNALS[: len(PLACED)] == PLACED
-
-
-def test_a_run_is_as_long_as_it_is_beside_a_thousand_steps() -> None:
-    lengths = [
-        value(Signals(1, 2).read(replace(position(), horizon=horizon)), "run_length")
-        for horizon in (1, 250, 1000, 4000, 10**12)
-    ]
-    assert lengths == pytest.approx([-0.998, -0.6, 0.0, 0.6, 1.0], abs=1e-4)
-
-
-def test_new_signals_stand_after_those_of_earlier_schemas() -> None:
-    assert [len(names) for names in SCHEMAS.values()] == [32, NUM_SIGNALS]
-    assert all(names == SIGNALS[: len(names)] for names in SCHEMAS.values())
 
 
 def test_steps_that_are_not_neighbours_make_no_pair() -> None:

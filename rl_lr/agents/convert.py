@@ -8,7 +8,7 @@ from torch import nn
 from rl_lr.agents.export import linear_layers
 from rl_lr.config import ControlConfig
 from rl_lr.policy import Policy, PolicyFileError
-from rl_lr.signals import NUM_SIGNALS, SCHEMAS
+from rl_lr.signals import NUM_SIGNALS
 
 
 def convert(model: Path, out: Path, trust: bool) -> Path:
@@ -40,11 +40,7 @@ def convert(model: Path, out: Path, trust: bool) -> Path:
     actor = [*policy.mlp_extractor.policy_net, policy.action_net]
     layers = linear_layers(actor)
     activations = {type(one) for one in actor if not isinstance(one, nn.Linear)}
-    if (
-        layers[0][0].shape[1] not in map(len, SCHEMAS.values())
-        or layers[-1][0].shape[0] != 1
-        or activations - {nn.Tanh}
-    ):
+    if layers[0][0].shape[1] != NUM_SIGNALS or layers[-1][0].shape[0] != 1 or activations - {nn.Tanh}:
         raise PolicyFileError(
             f"{model} is no learning-rate policy: its actor has {layers[0][0].shape[1]} inputs and "
             f"{layers[-1][0].shape[0]} outputs, {NUM_SIGNALS} signals, one action and tanh are wanted; train on "

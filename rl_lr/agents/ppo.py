@@ -35,7 +35,7 @@ class PPOAgent:
         config: sizes, seed and PPO's settings.
         out: folder of the training; curves go to ``tensorboard/`` in it.
         done: iterations done before, by earlier members or before a training is taken up again.
-        start: a policy of the sizes in ``config`` that it begins from; what it was not trained to see it learns to.
+        start: a policy of the sizes in ``config`` that it begins from.
     """
 
     def __init__(self, config: TrainConfig, out: Path, done: int = 0, start: Policy | None = None) -> None:
@@ -68,7 +68,7 @@ class PPOAgent:
         self.model._setup_model()
         self.model.set_logger(self.curves.logger)
         if start is not None:
-            put_layers(self._actor, start.seeing_all().layers)
+            put_layers(self._actor, start.layers)
 
     def orders(self, iteration: int) -> list[Order]:
         """The episodes that iteration number ``iteration`` wants to learn from."""
