@@ -1,4 +1,4 @@
-"""What each signal is worth to the shipped policy: ``make ablation`` measures it again, in an hour of one core.
+"""What each signal is worth to the shipped policy: ``make ablation`` measures it again, in half an hour of two cores.
 
 The policy flies tasks that policies are chosen by, and beside it the same policy without one signal, or several: in
 their place it sees what they are at that decision on average over all runs. Writes the table of
@@ -30,7 +30,7 @@ from rl_lr.signals import SIGNALS
 PAGE = Path(__file__).with_name("how-it-decides.md")
 BEGIN, END = "<!-- ablation: written by make ablation -->\n", "<!-- end of ablation -->"
 TAKEN = 3  # tasks of each family
-TOGETHER = 8  # pilots whose runs are stepped as one stack; more of them want more memory than they save time
+TOGETHER = 8  # pilots whose runs are stepped side by side: memory grows with them
 
 
 def together(*names: str) -> tuple[str, ...]:
