@@ -8,8 +8,9 @@ from rl_lr.design.architecture import Architecture, Dense, LayerSpace
 from rl_lr.design.cells import CellNet, CellSpace
 from rl_lr.design.space import Taken, uniformly, walk
 from rl_lr.tasks import networks
-from rl_lr.tasks.families import classifier, patterns, text
+from rl_lr.tasks.families import classifier
 from rl_lr.tasks.ingredients import Weighted, finish, integer
+from rl_lr.tasks.sources import patterns, text
 from rl_lr.tasks.tensors import TensorTask, cross_entropy, next_token
 
 _LARGEST = 20_000  # parameters: larger networks make few runs

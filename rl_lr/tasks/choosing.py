@@ -1,7 +1,6 @@
 """Families for choosing between policies: none is trained on, none is in the held-out suite."""
 
 import math
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -9,23 +8,10 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from rl_lr.optimizers import CENTRES, OptimizerSpec
-from rl_lr.tasks.ingredients import Weighted, normal
+from rl_lr.tasks.ingredients import Weighted, normal, usual
+from rl_lr.tasks.natural import NATURAL
 from rl_lr.tasks.plateaus import PLATEAUS
-from rl_lr.tasks.tensors import Criterion, TensorTask, cross_entropy, squared_error
-
-
-def _task(
-    rng: Generator,
-    name: str,
-    factory: Callable[[], nn.Module],
-    tensors: tuple[Tensor, ...],
-    criterion: Criterion,
-) -> TensorTask:
-    """Any of the four optimizers, and a usual batch."""
-    kind = ("sgd", "adam", "adamw", "rmsprop")[rng.integers(4)]
-    spec = OptimizerSpec(kind, lr=CENTRES[kind], weight_decay=0.01 * float(rng.random() < 0.5))  # type: ignore[arg-type]
-    return TensorTask(name, spec, int(rng.choice((16, 32, 64))), factory, tensors, criterion)
+from rl_lr.tasks.tensors import TensorTask, cross_entropy, squared_error
 
 
 class GatedTable(nn.Module):
@@ -51,7 +37,7 @@ def gated_table(rng: Generator) -> TensorTask:
     y = (numbers * slopes[category]).sum(dim=-1, keepdim=True) + numbers[:, :1].square()
     y = y / y.std() + float(rng.choice((0.0, 0.3))) * normal(rng, 1500, 1)
     x = torch.cat((category[:, None].float(), numbers), dim=1)
-    return _task(
+    return usual(
         rng, "gated-table", partial(GatedTable, levels, int(rng.integers(16, 64))), (x, y), squared_error
     )
 
@@ -78,7 +64,7 @@ def waves(rng: Generator) -> TensorTask:
         )
 
     rows = torch.from_numpy(x.astype(np.float32))[:, None]
-    return _task(rng, "waves", factory, (rows, torch.from_numpy(y)), cross_entropy)
+    return usual(rng, "waves", factory, (rows, torch.from_numpy(y)), cross_entropy)
 
 
 class Forecaster(nn.Module):
@@ -105,7 +91,7 @@ def forecast(rng: Generator) -> TensorTask:
         time, phase = np.arange(13), 2 * np.pi * rng.random((2, 1500, 1))
         series[:] = np.sin(rng.uniform(0.2, 1.5) * time + phase[0]) + np.sin(0.7 * time + phase[1])
     x, y = torch.from_numpy(series[:, :-1, None].copy()), torch.from_numpy(series[:, -1:].copy())
-    return _task(rng, "forecast", partial(Forecaster, int(rng.integers(12, 40))), (x, y), squared_error)
+    return usual(rng, "forecast", partial(Forecaster, int(rng.integers(12, 40))), (x, y), squared_error)
 
 
 class Bag(nn.Module):
@@ -127,7 +113,7 @@ def sets(rng: Generator) -> TensorTask:
     x = normal(rng, 1200, 10, 3) * torch.from_numpy(rng.random((1200, 1, 1), dtype=np.float32))
     y = x.norm(dim=-1).amax(dim=-1, keepdim=True)
     y = (y - y.mean()) / y.std() + float(rng.choice((0.0, 0.2))) * normal(rng, 1200, 1)
-    return _task(rng, "sets", partial(Bag, int(rng.integers(16, 48))), (x, y), squared_error)
+    return usual(rng, "sets", partial(Bag, int(rng.integers(16, 48))), (x, y), squared_error)
 
 
 class Matcher(nn.Module):
@@ -153,7 +139,7 @@ def pairs(rng: Generator) -> TensorTask:
     hidden = normal(rng, 1024, 6)
     views = torch.stack([torch.tanh(hidden @ normal(rng, 6, 20)) for _ in range(2)], dim=1)
     x = views + float(rng.choice((0.1, 0.5))) * normal(rng, 1024, 2, 20)
-    return _task(rng, "pairs", partial(Matcher, int(rng.integers(24, 64))), (x,), _own_pair)
+    return usual(rng, "pairs", partial(Matcher, int(rng.integers(24, 64))), (x,), _own_pair)
 
 
 class DeepLinear(nn.Module):
@@ -177,7 +163,7 @@ def deep_linear(rng: Generator) -> TensorTask:
     x = normal(rng, 1024, 12)
     y = 2.0 * x @ torch.linalg.qr(normal(rng, 12, 12))[0] * spectrum + 0.05 * normal(rng, 1024, 12)
     factory = partial(DeepLinear, int(rng.integers(3, 7)), float(rng.uniform(0.6, 1.0)))
-    return _task(rng, "deep-linear", factory, (x, y), squared_error)
+    return usual(rng, "deep-linear", factory, (x, y), squared_error)
 
 
 class Counts(nn.Module):
@@ -203,7 +189,7 @@ def counts(rng: Generator) -> TensorTask:
     y = torch.from_numpy(rng.poisson(log_rate.exp().numpy()).astype(np.float32))
     scaled = x * torch.logspace(0.5, -float(rng.uniform(0.0, 1.5)), inputs)
     factory = partial(Counts, inputs, int(rng.choice((0, 24))))
-    return _task(rng, "counts", factory, (torch.cat((scaled, y[:, None]), dim=1),), _mean)
+    return usual(rng, "counts", factory, (torch.cat((scaled, y[:, None]), dim=1),), _mean)
 
 
 def _mean(loss: Tensor, _: Tensor) -> Tensor:
@@ -211,6 +197,7 @@ def _mean(loss: Tensor, _: Tensor) -> Tensor:
 
 
 CHOOSING: Weighted = tuple(
-    (family, 1.0) for family in (gated_table, waves, forecast, sets, pairs, deep_linear, counts, *PLATEAUS)
+    (family, 1.0)
+    for family in (gated_table, waves, forecast, sets, pairs, deep_linear, counts, *PLATEAUS, *NATURAL)
 )
 """The families that policies are chosen by."""

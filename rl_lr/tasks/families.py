@@ -16,8 +16,13 @@ from torch import Tensor, nn
 
 from rl_lr.tasks import networks
 from rl_lr.tasks.ingredients import Weighted, finish, integer, log_uniform, normal
+from rl_lr.tasks.sources import patterns, pictures, text
 from rl_lr.tasks.task import Fit, Task
 from rl_lr.tasks.tensors import TensorTask, cross_entropy, next_token, squared_error
+
+STARTS = (None, 0.02, 0.3, 1.0)
+"""How embeddings begin: as :func:`~rl_lr.tasks.networks.embedding` does by itself, or by their standard deviation;
+torch's own is 1."""
 
 
 def _inputs(rng: Generator, rows: int, width: int) -> Tensor:
@@ -64,10 +69,10 @@ def mlp_classification(rng: Generator) -> TensorTask:
 
 
 def mlp_regression(rng: Generator) -> TensorTask:
-    """An MLP learns a random teacher's outputs, clean or with noise."""
+    """An MLP learns a random teacher's outputs, clean or with noise, up to as much of it as there is to learn."""
     rows, width, outputs = integer(rng, 64, 2048), integer(rng, 4, 64), int(rng.integers(1, 5))
     x = _inputs(rng, rows, width)
-    noise = float(rng.choice((0.0, 0.0, 0.1, 0.5)))
+    noise = float(rng.choice((0.0, 0.0, 0.1, 0.5, 1.0)))
     y = _teacher(rng, x, outputs) + noise * normal(rng, rows, outputs)
     return finish(rng, "mlp-regression", _mlp(rng, width, outputs), (x, y), squared_error)
 
@@ -98,14 +103,20 @@ def likelihoods(rng: Generator) -> TensorTask:
 
 
 def coordinates(rng: Generator) -> TensorTask:
-    """A coordinate network draws a smooth random signal, with sine or common activations."""
+    """A coordinate network draws a smooth random signal or a rough picture, from the coordinates or from waves of them."""
     inputs = int(rng.integers(1, 3))
     x = torch.from_numpy(rng.uniform(-1.0, 1.0, (1024, inputs)).astype(np.float32))
     waves = 6.0 * normal(rng, inputs, 12) * log_uniform(rng, 0.3, 2.0)
     y = torch.sin(x @ waves + 6.3 * torch.from_numpy(rng.random(12, dtype=np.float32))) @ normal(rng, 12, 1)
+    if inputs == 2 and rng.random() < 0.6:
+        line = torch.linspace(-1.0, 1.0, 40)
+        x, y = torch.cartesian_prod(line, line), pictures(rng, 1, 40).view(-1, 1)
     width, depth = integer(rng, 12, 96), int(rng.integers(1, 4))
     frequency = log_uniform(rng, 1.0, 20.0)
-    activation = partial(networks.Sine, frequency) if rng.random() < 0.7 else nn.Tanh
+    activation: Callable[[], nn.Module] = partial(networks.Sine, frequency) if rng.random() < 0.7 else nn.Tanh
+    if rng.random() < 0.25:
+        angles = log_uniform(rng, 2.0, 20.0) * x @ normal(rng, inputs, 16)
+        x, inputs, activation = torch.cat((angles.sin(), angles.cos()), dim=1), 32, nn.ReLU
     factory = partial(networks.mlp, (inputs, *([width] * depth), 1), activation)
     return finish(rng, "coordinates", factory, (x, y / y.std()), squared_error)
 
@@ -120,61 +131,20 @@ def autoencoder(rng: Generator) -> TensorTask:
     return finish(rng, "autoencoder", factory, (x,), squared_error)
 
 
-def patterns(rng: Generator, rows: int, size: int, classes: int) -> tuple[Tensor, Tensor]:
-    """Shifted, noisy copies of smooth random patterns, images ``[rows, 1, size, size]`` and which pattern it is."""
-    smooth = nn.functional.interpolate(normal(rng, classes, 1, 4, 4), size=(size, size), mode="bilinear")
-    y = torch.from_numpy(rng.integers(classes, size=rows))
-    shift = rng.integers(-1, 2, size=(rows, 2))
-    x = torch.stack(
-        [smooth[k, 0].roll(tuple(s), (0, 1)) for k, s in zip(y.tolist(), shift.tolist(), strict=True)]
-    )
-    x = x + log_uniform(rng, 0.1, 1.0) * normal(rng, rows, size, size)
-    return x[:, None], y
-
-
 def images(rng: Generator) -> TensorTask:
-    """A convolutional network tells patterns apart."""
+    """A convolutional network, or attention over patches, tells patterns apart."""
     size, classes = 8, int(rng.integers(3, 11))
-    tensors = patterns(rng, 1024, size, classes)
+    x, y = patterns(rng, 1024, size, classes, rough=bool(rng.random() < 0.6))
+    if rng.random() < 0.3:
+        patches = x.view(-1, 4, 2, 4, 2).transpose(2, 3).reshape(-1, 16, 4)
+        width, depth, place = 4 * integer(rng, 3, 9), int(rng.integers(1, 3)), log_uniform(rng, 0.02, 1.0)
+        factory = classifier(rng, partial(networks.Encoder, 4, 16, width, depth, classes, place=place))
+        return finish(rng, "images", factory, (patches, y), cross_entropy, batch=(8, 32))
     channels = (1, integer(rng, 4, 12), integer(rng, 6, 24))[: int(rng.integers(2, 4))]
     activation = networks.ACTIVATIONS[rng.integers(len(networks.ACTIVATIONS))]
     norm, maximum = bool(rng.random() < 0.35), bool(rng.random() < 0.5)
     factory = classifier(rng, partial(networks.convnet, channels, size, classes, activation, norm, maximum))
-    return finish(rng, "images", factory, tensors, cross_entropy, batch=(8, 32))
-
-
-def _markov(rng: Generator, rows: int, length: int, vocabulary: int) -> tuple[Tensor, int]:
-    """Rows from a random second-order source over few tokens."""
-    vocabulary = min(vocabulary, 16)
-    logits = 2.0 * rng.standard_normal((vocabulary, vocabulary, vocabulary))
-    table = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
-    tokens = rng.integers(vocabulary, size=(rows, length))
-    for position in range(2, length):
-        cumulative = table[tokens[:, position - 2], tokens[:, position - 1]].cumsum(axis=-1)
-        drawn = (cumulative < rng.random((rows, 1))).sum(axis=-1)
-        tokens[:, position] = np.minimum(drawn, vocabulary - 1)
-    return torch.from_numpy(tokens), vocabulary
-
-
-def _words(rng: Generator, rows: int, length: int, vocabulary: int) -> tuple[Tensor, int]:
-    """Rows of running text: words of a random language, their frequencies falling as in Zipf's law."""
-    letters = rng.permutation(vocabulary - 1) + 1  # token 0 is the space
-    common = 1.0 / np.arange(1, vocabulary)
-    dictionary = [
-        np.append(rng.choice(letters, size=rng.integers(1, 9), p=common / common.sum()), 0)
-        for _ in range(300)
-    ]
-    frequency = 1.0 / np.arange(1, 301)
-    drawn = rng.choice(300, size=rows * length // 2, p=frequency / frequency.sum())
-    text = np.concatenate([dictionary[word] for word in drawn])[: rows * length]
-    return torch.from_numpy(text.reshape(rows, length)), vocabulary
-
-
-def text(rng: Generator) -> tuple[Tensor, int]:
-    """Rows of tokens from a random source, ``[rows, length]``, and the size of the vocabulary."""
-    source, rows = (_markov, 1024) if rng.random() < 0.3 else (_words, 3072)
-    length = integer(rng, 8, 24)
-    return source(rng, rows, length, integer(rng, 12, 100))
+    return finish(rng, "images", factory, (x, y), cross_entropy, batch=(8, 32))
 
 
 def sequences(rng: Generator) -> TensorTask:
@@ -182,9 +152,15 @@ def sequences(rng: Generator) -> TensorTask:
     tokens, vocabulary = text(rng)
     length = tokens.shape[1]
     width = 4 * integer(rng, 4, 14)
-    factory: Callable[[], nn.Module] = partial(networks.Recurrent, vocabulary, width)
+    start = STARTS[rng.integers(len(STARTS))]
     if rng.random() < 0.75:
-        factory = partial(networks.Transformer, vocabulary, length, width, int(rng.integers(1, 4)))
+        depth = int(rng.integers(1, 4))
+        factory: Callable[[], nn.Module] = partial(
+            networks.Transformer, vocabulary, length, width, depth, start=start
+        )
+    else:  # from small ones, without a normalisation, comes a plateau
+        start = max(start, 0.3) if start else None
+        factory = partial(networks.Recurrent, vocabulary, width, start=start)
     most = max(3, 128 // length)  # few tokens in a batch pay for the larger networks
     return finish(rng, "sequences", factory, (tokens,), next_token, batch=(3, most))
 

@@ -12,7 +12,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from rl_lr.optimizers import OptimizerSpec
+from rl_lr.optimizers import CENTRES, OptimizerSpec
 from rl_lr.tasks import networks
 from rl_lr.tasks.task import Family
 from rl_lr.tasks.tensors import Criterion, TensorTask
@@ -103,3 +103,17 @@ def finish(
         tensors=tensors,
         criterion=criterion if scale == 1.0 else _scaled(criterion, scale),
     )
+
+
+def usual(
+    rng: Generator,
+    name: str,
+    factory: Callable[[], nn.Module],
+    tensors: tuple[Tensor, ...],
+    criterion: Criterion,
+    batches: tuple[int, ...] = (16, 32, 64),
+) -> TensorTask:
+    """As people train: any of the four optimizers with its usual constants, and a usual batch."""
+    kind = ("sgd", "adam", "adamw", "rmsprop")[rng.integers(4)]
+    spec = OptimizerSpec(kind, lr=CENTRES[kind], weight_decay=0.01 * float(rng.random() < 0.5))  # type: ignore[arg-type]
+    return TensorTask(name, spec, int(rng.choice(batches)), factory, tensors, criterion)

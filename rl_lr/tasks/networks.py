@@ -113,10 +113,16 @@ class Attention(nn.Module):
         return y
 
 
-def embedding(vocabulary: int, width: int) -> nn.Embedding:
-    """Initialised as the linear layer of one-hot tokens would be: torch's own start is ten times larger."""
+def embedding(vocabulary: int, width: int, start: float | None = None) -> nn.Embedding:
+    """Token embeddings that begin with a standard deviation of ``start``.
+
+    Without it they begin as the linear layer of one-hot tokens would; torch's own start, 1, is ten times larger.
+    """
     embed = nn.Embedding(vocabulary, width)
-    nn.init.uniform_(embed.weight, -(vocabulary**-0.5), vocabulary**-0.5)
+    if start is None:
+        nn.init.uniform_(embed.weight, -(vocabulary**-0.5), vocabulary**-0.5)
+    else:
+        nn.init.normal_(embed.weight, std=start)
     return embed
 
 
@@ -135,9 +141,18 @@ def _blocks(width: int, depth: int, heads: int, causal: bool) -> nn.Sequential:
 class Encoder(nn.Module):
     """Pre-norm transformer over vectors, averaged: ``[batch, length, size]`` → ``[batch, outputs]``."""
 
-    def __init__(self, size: int, length: int, width: int, depth: int, outputs: int, heads: int = 2) -> None:
+    def __init__(
+        self,
+        size: int,
+        length: int,
+        width: int,
+        depth: int,
+        outputs: int,
+        heads: int = 2,
+        place: float = 0.02,
+    ) -> None:
         super().__init__()
-        self.enter, self.position = nn.Linear(size, width), nn.Parameter(0.02 * torch.randn(length, width))
+        self.enter, self.position = nn.Linear(size, width), nn.Parameter(place * torch.randn(length, width))
         self.blocks, self.head = _blocks(width, depth, heads, causal=False), nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,10 +164,18 @@ class Encoder(nn.Module):
 class Transformer(nn.Module):
     """Pre-norm causal transformer over tokens: ``[..., length]`` → ``[..., length, vocabulary]``."""
 
-    def __init__(self, vocabulary: int, length: int, width: int, depth: int, heads: int = 2) -> None:
+    def __init__(
+        self,
+        vocabulary: int,
+        length: int,
+        width: int,
+        depth: int,
+        heads: int = 2,
+        start: float | None = None,
+    ) -> None:
         super().__init__()
-        self.embed = embedding(vocabulary, width)
-        self.position = nn.Parameter(0.02 * torch.randn(length, width))
+        self.embed = embedding(vocabulary, width, start)
+        self.position = nn.Parameter((start or 0.02) * torch.randn(length, width))
         self.blocks, self.head = _blocks(width, depth, heads, causal=True), nn.Linear(width, vocabulary)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -171,9 +194,9 @@ def _gated(state: Tensor, new: Tensor) -> Tensor:
 class Recurrent(nn.Module):
     """Gated recurrence (minimal gated unit, 1603.09420) over tokens, unrolled step by step."""
 
-    def __init__(self, vocabulary: int, width: int) -> None:
+    def __init__(self, vocabulary: int, width: int, start: float | None = None) -> None:
         super().__init__()
-        self.embed = embedding(vocabulary, 2 * width)
+        self.embed = embedding(vocabulary, 2 * width, start)
         self.recur = nn.Linear(width, 2 * width)
         self.head = nn.Linear(width, vocabulary)
         self.width = width
