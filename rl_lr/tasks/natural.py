@@ -89,23 +89,9 @@ class Latents(nn.Module):
         super().__init__()
         self.latents = nn.Parameter(0.02 * torch.randn(6, width))
         self.place = nn.Parameter(0.02 * torch.randn(patches, width))
-        self.enter, self.look, self.head = (
-            nn.Linear(size, width),
-            nn.Linear(width, 2 * width),
-            nn.Linear(width, outputs),
-        )
-        feed = [
-            networks.Residual(
-                nn.Sequential(nn.LayerNorm(width), networks.mlp((width, 2 * width, width), nn.ReLU))
-            )
-            for _ in range(depth)
-        ]
-        among = [
-            networks.Residual(nn.Sequential(nn.LayerNorm(width), networks.Attention(width, 2, causal=False)))
-            for _ in range(depth)
-        ]
-        blocks = [block for pair in zip(feed, among, strict=True) for block in pair]
-        self.blocks = nn.Sequential(*blocks, nn.LayerNorm(width))
+        self.enter, self.look = nn.Linear(size, width), nn.Linear(width, 2 * width)
+        self.blocks = networks.blocks(width, depth, heads=2, causal=False)
+        self.head = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Patches ``[batch, patches, size]`` → ``[batch, outputs]``."""

@@ -126,7 +126,7 @@ def embedding(vocabulary: int, width: int, start: float | None = None) -> nn.Emb
     return embed
 
 
-def _blocks(width: int, depth: int, heads: int, causal: bool) -> nn.Sequential:
+def blocks(width: int, depth: int, heads: int, causal: bool) -> nn.Sequential:
     """Pre-norm transformer blocks and a last normalisation."""
     blocks: list[nn.Module] = []
     for _ in range(depth):
@@ -153,7 +153,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.enter, self.position = nn.Linear(size, width), nn.Parameter(place * torch.randn(length, width))
-        self.blocks, self.head = _blocks(width, depth, heads, causal=False), nn.Linear(width, outputs)
+        self.blocks, self.head = blocks(width, depth, heads, causal=False), nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of each row."""
@@ -176,7 +176,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.embed = embedding(vocabulary, width, start)
         self.position = nn.Parameter((start or 0.02) * torch.randn(length, width))
-        self.blocks, self.head = _blocks(width, depth, heads, causal=True), nn.Linear(width, vocabulary)
+        self.blocks, self.head = blocks(width, depth, heads, causal=True), nn.Linear(width, vocabulary)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of the token after each position."""
