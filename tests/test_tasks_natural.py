@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from rl_lr.tasks.natural import _LETTERS, _patches, photographs, pixels, prose, wine
+from rl_lr.tasks.natural import _LETTERS, photographs, pixels, prose, wine
 from rl_lr.tasks.tensors import cross_entropy, squared_error
 
 
@@ -13,13 +13,6 @@ def test_prose_is_english() -> None:
         text = "".join(_LETTERS[code - 1] if code else "?" for code in rows.flatten().tolist())
         assert text.count(" the ") > len(text) / 500
         assert text.count("?") < len(text) / 100
-
-
-def test_patches_are_squares_of_neighbours() -> None:
-    place = torch.arange(64.0).view(1, 8, 8, 1).expand(-1, -1, -1, 3)
-    patches = _patches(place)[0].view(16, 4, 3)
-    assert patches[0, :, 0].tolist() == [0.0, 1.0, 8.0, 9.0]
-    assert patches[5, :, 2].tolist() == [18.0, 19.0, 26.0, 27.0]
 
 
 def test_what_is_cut_out_of_a_photograph_is_not_shown() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rl_lr.tasks.networks import embedding
-from rl_lr.tasks.sources import patterns, pictures, text
+from rl_lr.tasks.sources import patches, patterns, pictures, text
 
 SEEDS = range(12)
 
@@ -54,3 +54,10 @@ def test_embeddings_begin_as_wide_as_they_are_told() -> None:
     for start in (0.02, 1.0):
         assert float(embedding(100, 80, start).weight.detach().std()) == pytest.approx(start, rel=0.05)
     assert float(embedding(100, 80).weight.detach().abs().max()) <= 0.1
+
+
+def test_patches_are_squares_of_neighbours() -> None:
+    place = torch.arange(64.0).view(1, 8, 8, 1).expand(-1, -1, -1, 3)
+    squares = patches(place)[0].view(16, 4, 3)
+    assert squares[0, :, 0].tolist() == [0.0, 1.0, 8.0, 9.0]
+    assert squares[5, :, 2].tolist() == [18.0, 19.0, 26.0, 27.0]

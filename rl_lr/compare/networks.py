@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_lr.tasks.networks import Residual
+from rl_lr.tasks.sources import patches
 
 
 def conv_net(norm: bool) -> nn.Sequential:
@@ -110,7 +111,7 @@ class Patches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows of patches from top to bottom."""
-        return x.view(-1, 4, 2, 4, 2).transpose(2, 3).reshape(-1, 16, 4)
+        return patches(x.movedim(1, -1))
 
 
 class VisionTransformer(nn.Module):

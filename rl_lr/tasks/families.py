@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rl_lr.tasks import networks
 from rl_lr.tasks.ingredients import Weighted, finish, integer, log_uniform, normal
-from rl_lr.tasks.sources import patterns, pictures, text
+from rl_lr.tasks.sources import patches, patterns, pictures, text
 from rl_lr.tasks.task import Fit, Task
 from rl_lr.tasks.tensors import TensorTask, cross_entropy, next_token, squared_error
 
@@ -136,10 +136,9 @@ def images(rng: Generator) -> TensorTask:
     size, classes = 8, int(rng.integers(3, 11))
     x, y = patterns(rng, 1024, size, classes, rough=bool(rng.random() < 0.6))
     if rng.random() < 0.3:
-        patches = x.view(-1, 4, 2, 4, 2).transpose(2, 3).reshape(-1, 16, 4)
         width, depth, place = 4 * integer(rng, 3, 9), int(rng.integers(1, 3)), log_uniform(rng, 0.02, 1.0)
         factory = classifier(rng, partial(networks.Encoder, 4, 16, width, depth, classes, place=place))
-        return finish(rng, "images", factory, (patches, y), cross_entropy, batch=(8, 32))
+        return finish(rng, "images", factory, (patches(x.movedim(1, -1)), y), cross_entropy, batch=(8, 32))
     channels = (1, integer(rng, 4, 12), integer(rng, 6, 24))[: int(rng.integers(2, 4))]
     activation = networks.ACTIVATIONS[rng.integers(len(networks.ACTIVATIONS))]
     norm, maximum = bool(rng.random() < 0.35), bool(rng.random() < 0.5)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rl_lr.tasks import networks
 from rl_lr.tasks.ingredients import log_uniform, normal, usual
+from rl_lr.tasks.sources import patches
 from rl_lr.tasks.tensors import TensorTask, cross_entropy, next_token, squared_error
 
 _LETTERS = "\n " + "".join(map(chr, range(33, 127)))
@@ -113,16 +114,11 @@ def photographs(rng: Generator) -> TensorTask:
         turned = torch.from_numpy(rng.integers(4, size=1500))
         pieces = torch.stack([one.rot90(int(k)) for one, k in zip(pieces, turned, strict=True)])
         factory = partial(Latents, 16, 12, width, depth, 4)
-        return usual(rng, "photographs", factory, (_patches(pieces), turned), cross_entropy)
+        return usual(rng, "photographs", factory, (patches(pieces), turned), cross_entropy)
     middle = pieces[:, 3:5, 3:5].flatten(1).clone()
     pieces[:, 2:6, 2:6] = 0.0
     factory = partial(Latents, 16, 12, width, depth, 12)
-    return usual(rng, "photographs", factory, (_patches(pieces), middle), squared_error)
-
-
-def _patches(pieces: Tensor) -> Tensor:
-    """``[rows, 8, 8, 3]`` → patches of 2×2, ``[rows, 16, 12]``."""
-    return pieces.view(-1, 4, 2, 4, 2, 3).transpose(2, 3).reshape(-1, 16, 12)
+    return usual(rng, "photographs", factory, (patches(pieces), middle), squared_error)
 
 
 def pixels(rng: Generator) -> TensorTask:

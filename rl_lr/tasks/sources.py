@@ -85,3 +85,9 @@ def patterns(
     noise = pictures(rng, rows, size) if rough and rng.random() < 0.5 else normal(rng, rows, size, size)
     x = x + log_uniform(rng, 0.1, 1.0) * noise
     return x[:, None], y
+
+
+def patches(images: Tensor) -> Tensor:
+    """Images ``[rows, 8, 8, channels]`` as 16 patches of 2×2, ``[rows, 16, 4 · channels]``, from top to bottom."""
+    channels = images.shape[-1]
+    return images.reshape(-1, 4, 2, 4, 2, channels).transpose(2, 3).reshape(-1, 16, 4 * channels)
