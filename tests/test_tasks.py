@@ -17,11 +17,12 @@ from rl_lr.tasks import REAL, Task, TensorTask, real_task, resolve, tensor_task
 from rl_lr.tasks.check import check
 from rl_lr.tasks.choosing import CHOOSING
 from rl_lr.tasks.families import TRAINING, Bowl, mixture
-from rl_lr.tasks.networks import Reader, Rescaled, Transformer, mlp, with_directions
+from rl_lr.tasks.networks import Reader, Transformer, mlp
 from rl_lr.tasks.plateaus import lookups, parities
 from rl_lr.tasks.real import digits, source_text
 from rl_lr.tasks.task import steppable
 from rl_lr.tasks.tensors import Parts, cross_entropy, squared_error
+from rl_lr.tasks.wrappers import Rescaled, with_directions
 
 FAMILIES = [family for family, _ in (*TRAINING, *CHOOSING, *DESIGNED)]
 

@@ -14,7 +14,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from rl_lr.tasks import networks
+from rl_lr.tasks import networks, wrappers
 from rl_lr.tasks.ingredients import Weighted, finish, integer, log_uniform, normal
 from rl_lr.tasks.sources import patches, patterns, pictures, text
 from rl_lr.tasks.task import Fit, Task
@@ -46,7 +46,7 @@ def _mlp(rng: Generator, inputs: int, outputs: int) -> Callable[[], nn.Module]:
 def classifier(rng: Generator, factory: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     """The network itself, or for some one that compares directions: the scale of its last weights is free."""
     sharpness = log_uniform(rng, 4.0, 30.0)
-    return partial(networks.with_directions, factory, sharpness) if rng.random() < 0.2 else factory
+    return partial(wrappers.with_directions, factory, sharpness) if rng.random() < 0.2 else factory
 
 
 def _teacher(rng: Generator, x: Tensor, outputs: int) -> Tensor:
@@ -99,7 +99,7 @@ def likelihoods(rng: Generator) -> TensorTask:
     if rng.random() < 0.5:
         return finish(rng, "likelihoods", _mlp(rng, width, 2 * outputs), (x, y), criterion)
     network = _mlp(rng, width, outputs)
-    return finish(rng, "likelihoods", lambda: networks.Spread(network(), outputs), (x, y), criterion)
+    return finish(rng, "likelihoods", lambda: wrappers.Spread(network(), outputs), (x, y), criterion)
 
 
 def coordinates(rng: Generator) -> TensorTask:

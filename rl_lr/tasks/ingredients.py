@@ -13,7 +13,7 @@ from numpy.random import Generator
 from torch import Tensor, nn
 
 from rl_lr.optimizers import CENTRES, OptimizerSpec
-from rl_lr.tasks import networks
+from rl_lr.tasks import wrappers
 from rl_lr.tasks.task import Family
 from rl_lr.tasks.tensors import Criterion, TensorTask
 
@@ -75,7 +75,7 @@ def _rescaled(rng: Generator, factory: Callable[[], nn.Module]) -> Callable[[], 
     log_scale, gain = float(rng.choice((0.0, 0.7))), log_uniform(rng, 0.5, 2.0)
     head = log_uniform(rng, 1e-3, 1.0) if rng.random() < 0.5 else 1.0
     seed = _seed(rng)
-    return lambda: networks.Rescaled(factory(), log_scale, gain, head, seed)
+    return lambda: wrappers.Rescaled(factory(), log_scale, gain, head, seed)
 
 
 def finish(
