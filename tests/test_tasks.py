@@ -17,7 +17,7 @@ from rl_lr.tasks import REAL, Task, TensorTask, real_task, resolve, tensor_task
 from rl_lr.tasks.check import check
 from rl_lr.tasks.choosing import CHOOSING
 from rl_lr.tasks.families import TRAINING, Bowl, mixture
-from rl_lr.tasks.networks import Reader, Transformer, mlp
+from rl_lr.tasks.networks import Reader, Transformer, embedding, mlp
 from rl_lr.tasks.plateaus import lookups, parities
 from rl_lr.tasks.real import digits, source_text
 from rl_lr.tasks.task import steppable
@@ -154,6 +154,14 @@ def test_the_transformer_is_causal() -> None:
     before, after = network(tokens), network(changed)
     assert torch.equal(before[:, :4], after[:, :4])
     assert not torch.allclose(before[:, 4:], after[:, 4:])
+
+
+def test_embeddings_begin_as_the_linear_layer_of_one_hot_tokens() -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(100, 80).weight.detach()
+    assert float(embedding(100, 80).weight.detach().abs().max()) == pytest.approx(
+        float(linear.abs().max()), rel=0.01
+    )
 
 
 def test_resolve_takes_names_tasks_and_families_and_nothing_else() -> None:

@@ -113,16 +113,10 @@ class Attention(nn.Module):
         return y
 
 
-def embedding(vocabulary: int, width: int, start: float | None = None) -> nn.Embedding:
-    """Token embeddings that begin with a standard deviation of ``start``.
-
-    Without it they begin as the linear layer of one-hot tokens would; torch's own start, 1, is ten times larger.
-    """
+def embedding(vocabulary: int, width: int) -> nn.Embedding:
+    """Initialised as the linear layer of one-hot tokens would be: torch's own start is ten times larger."""
     embed = nn.Embedding(vocabulary, width)
-    if start is None:
-        nn.init.uniform_(embed.weight, -(vocabulary**-0.5), vocabulary**-0.5)
-    else:
-        nn.init.normal_(embed.weight, std=start)
+    nn.init.uniform_(embed.weight, -(vocabulary**-0.5), vocabulary**-0.5)
     return embed
 
 
@@ -141,19 +135,10 @@ def blocks(width: int, depth: int, heads: int, causal: bool) -> nn.Sequential:
 class Encoder(nn.Module):
     """Pre-norm transformer over vectors, averaged: ``[batch, length, size]`` → ``[batch, outputs]``."""
 
-    def __init__(
-        self,
-        size: int,
-        length: int,
-        width: int,
-        depth: int,
-        outputs: int,
-        heads: int = 2,
-        place: float = 0.02,
-    ) -> None:
+    def __init__(self, size: int, length: int, width: int, depth: int, outputs: int) -> None:
         super().__init__()
-        self.enter, self.position = nn.Linear(size, width), nn.Parameter(place * torch.randn(length, width))
-        self.blocks, self.head = blocks(width, depth, heads, causal=False), nn.Linear(width, outputs)
+        self.enter, self.position = nn.Linear(size, width), nn.Parameter(0.02 * torch.randn(length, width))
+        self.blocks, self.head = blocks(width, depth, heads=2, causal=False), nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of each row."""
@@ -164,18 +149,10 @@ class Encoder(nn.Module):
 class Transformer(nn.Module):
     """Pre-norm causal transformer over tokens: ``[..., length]`` → ``[..., length, vocabulary]``."""
 
-    def __init__(
-        self,
-        vocabulary: int,
-        length: int,
-        width: int,
-        depth: int,
-        heads: int = 2,
-        start: float | None = None,
-    ) -> None:
+    def __init__(self, vocabulary: int, length: int, width: int, depth: int, heads: int = 2) -> None:
         super().__init__()
-        self.embed = embedding(vocabulary, width, start)
-        self.position = nn.Parameter((start or 0.02) * torch.randn(length, width))
+        self.embed = embedding(vocabulary, width)
+        self.position = nn.Parameter(0.02 * torch.randn(length, width))
         self.blocks, self.head = blocks(width, depth, heads, causal=True), nn.Linear(width, vocabulary)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -194,9 +171,9 @@ def _gated(state: Tensor, new: Tensor) -> Tensor:
 class Recurrent(nn.Module):
     """Gated recurrence (minimal gated unit, 1603.09420) over tokens, unrolled step by step."""
 
-    def __init__(self, vocabulary: int, width: int, start: float | None = None) -> None:
+    def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()
-        self.embed = embedding(vocabulary, 2 * width, start)
+        self.embed = embedding(vocabulary, 2 * width)
         self.recur = nn.Linear(width, 2 * width)
         self.head = nn.Linear(width, vocabulary)
         self.width = width
