@@ -4,8 +4,8 @@ from typing import Any
 
 from rl_lr.policy import Policy
 
-BUILT_IN = "built-in training families"
-"""What a policy's provenance calls the tasks of a training that was given none."""
+BUILT_IN_TASKS = "built-in training families"
+"""What a policy's provenance calls the tasks of a training that was given none, or these by name."""
 
 
 def model_card(policy: Policy) -> str:
@@ -15,7 +15,7 @@ def model_card(policy: Policy) -> str:
     rows = "\n".join(f"| {name.replace('_', ' ')} | {value:+.3f} |" for name, value in measured.items())
     drawn = facts.get("settings", {}).get("draw", {})
     seen = "the tasks named above and runs as long as there"
-    if facts.get("tasks") == BUILT_IN:
+    if facts.get("tasks") == BUILT_IN_TASKS:
         seen = f"small networks and runs of {drawn['min_steps']} to {drawn['max_steps']} steps"
     return f"""# Learning-rate policy of rl-lr
 

@@ -12,7 +12,7 @@ def learned_optimizer_command(
     out: Path = Path("learned-optimizer-out"),
     page: Path | None = None,
     mnist: Path | None = None,
-    small: bool = False,
+    quick: bool = False,
 ) -> None:
     """Compare learned steps for every coordinate with tuned optimizers, on the problems of Andrychowicz et al.
 
@@ -20,11 +20,11 @@ def learned_optimizer_command(
         out: Folder for results and figure.
         page: Page whose marked section is written anew; left out, results.md in out.
         mnist: Folder with the files of MNIST, to be compared on beside the bundled digits.
-        small: A few runs only, to see that everything works.
+        quick: A few runs only, to see that everything works.
     """
     from rl_lr.coordinate.measure import run_learned_optimizer
 
-    run_learned_optimizer(out, page, mnist, small, Console())
+    run_learned_optimizer(out, page, mnist, quick, Console())
 
 
 def design_command(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_lr.agents import Figures
-from rl_lr.card import BUILT_IN, model_card
+from rl_lr.card import BUILT_IN_TASKS, model_card
 from rl_lr.config import TrainConfig
 from rl_lr.course import Beginning, Course
 from rl_lr.episodes import Plan
@@ -20,6 +20,7 @@ from rl_lr.tasks import Family, Fit, Task, name_of, resolve
 from rl_lr.tasks.check import check_trainable
 from rl_lr.tasks.families import TRAINING
 from rl_lr.tasks.ingredients import Weighted
+from rl_lr.tasks.named import BUILT_IN
 from rl_lr.workers import Local, Workers
 
 Report = Callable[[int, Figures], None]
@@ -64,6 +65,7 @@ def train(
         ValueError: if there is no task, or one that breaks its promises (:mod:`rl_lr.tasks.check`) or cannot be sent
             to the workers; if the folder holds a training that is not to be resumed, if there is nothing to resume, or
             something else than that.
+        TypeError: if ``tasks`` is no list, or a family gives something else than a task.
     """
     out, workers = Path(out), workers or Local()
     if isinstance(tasks, str) or not isinstance(tasks, Sequence | None):
@@ -80,7 +82,8 @@ def train(
     plan = Plan(
         families, config.draw, config.control, config.group_size, config.seed, averaged=config.averaged
     )
-    _check_tasks(tasks)
+    for family, _ in families if tasks else ():
+        check_trainable(family)
     with closing(workers):
         workers.start(plan)
         out.mkdir(parents=True, exist_ok=True)
@@ -131,12 +134,6 @@ def _families(tasks: "Sequence[str | Task | Fit | Family] | None") -> Weighted:
     return families
 
 
-def _check_tasks(tasks: "Sequence[str | Task | Fit | Family] | None") -> None:
-    """Refuse tasks that nothing can be learned from, or whose training could not be made again."""
-    for task in tasks or ():
-        check_trainable(resolve(task))
-
-
 def _origin(begun: Progress[TrainConfig]) -> dict[str, Any]:
     """What is known of a policy before its training begins."""
     return {
@@ -144,7 +141,7 @@ def _origin(begun: Progress[TrainConfig]) -> dict[str, Any]:
         "start": begun.start,
         "command": command(),
         "commit": commit(),
-        "tasks": begun.tasks or BUILT_IN,
+        "tasks": BUILT_IN_TASKS if begun.tasks in ([], [BUILT_IN]) else begun.tasks,
         "settings": asdict(begun.config),
         "versions": versions(),
         "instructions": instructions(),

@@ -23,7 +23,7 @@ class Validation:
         groups: number of tasks.
     """
 
-    def __init__(self, plan: Plan, workers: Workers, groups: int = 15) -> None:
+    def __init__(self, plan: Plan, workers: Workers, groups: int) -> None:
         self._plan, self._workers, self._groups = plan, workers, range(groups)
 
     def measure(self, policy: Policy) -> dict[str, float]:

@@ -32,7 +32,7 @@ def test_the_command_writes_tables_figure_results_and_a_section_and_repeats_noth
 ) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}old\n{END}\nafter\n")
-    words = ["rl-lr", "siblings", "learned-optimizer", "--small", "true", "--out", str(tmp_path / "out")]
+    words = ["rl-lr", "siblings", "learned-optimizer", "--quick", "true", "--out", str(tmp_path / "out")]
     monkeypatch.setattr("sys.argv", [*words, "--page", str(page)])
     monkeypatch.chdir(tmp_path)
     main()
@@ -106,7 +106,7 @@ def test_a_page_without_a_place_for_the_section_is_refused(tmp_path: Path) -> No
         put_section(tmp_path / "page.md", "")
     (tmp_path / RESULTS).write_text("{")
     with pytest.raises(ValueError, match=r"is not JSON .*: delete it"):
-        run_learned_optimizer(tmp_path, small=True)
+        run_learned_optimizer(tmp_path, quick=True)
 
 
 # --- MNIST -----------------------------------------------------------------------------------

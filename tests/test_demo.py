@@ -9,7 +9,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_lr.demo import FACTORS, run_demo
-from rl_lr.demo.fits import Fit
+from rl_lr.demo.fits import Fitted
 from rl_lr.demo.report import normalised_regret, result_table
 from rl_lr.policy import Policy
 
@@ -44,9 +44,9 @@ def test_regret_is_zero_at_the_best_arm_and_one_at_the_start() -> None:
     assert "0.500 (0.0 %)" in console.export_text()
 
 
-def _fits() -> list[Fit]:
+def _fits() -> list[Fitted]:
     finals = (0.5, 1.0, 2.5)
     return [
-        Fit("net", f"arm {i}", 1.0, initial=2.5, final=x, losses=[2.5, x], rates=[1.0])
+        Fitted("net", f"arm {i}", 1.0, initial=2.5, final=x, losses=[2.5, x], rates=[1.0])
         for i, x in enumerate(finals)
     ]

@@ -52,6 +52,13 @@ def test_training_exports_a_policy_its_card_its_curves_and_a_checkpoint_per_iter
     assert [event.step for event in events.Scalars("rollout/return")] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("tasks", [None, ["built-in"]])
+def test_the_card_knows_the_built_in_families_named_or_not(tmp_path: Path, tasks: list[str] | None) -> None:
+    short = replace(TINY, iterations=1, draw=DrawConfig(min_steps=80, max_steps=80))
+    rl_lr.train(tmp_path, tasks, short)
+    assert "Trained on small networks and runs of 80 to 80 steps" in (tmp_path / "README.md").read_text()
+
+
 def test_the_same_seed_trains_the_same_policy_bit_for_bit(tmp_path: Path) -> None:
     first = rl_lr.train(tmp_path / "a", [quadratic], TINY)
     second = rl_lr.train(tmp_path / "b", [quadratic], TINY)

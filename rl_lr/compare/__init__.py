@@ -10,7 +10,7 @@ from joblib import Parallel, delayed
 from rich.console import Console
 from rich.progress import track
 
-from rl_lr.compare.arms import beside, contenders, line, references
+from rl_lr.compare.arms import REFERENCE_RUNS, beside, contenders, line, references
 from rl_lr.compare.boards import write_boards
 from rl_lr.compare.comparison import Comparison
 from rl_lr.compare.controlled import Controlled
@@ -147,7 +147,7 @@ def _show(comparison: Comparison, console: Console) -> None:
         console.print(terminal(f"{name} against others beside it", [duel_columns(one) for one in duels]))
     console.print(
         terminal(
-            "Against the best of 27 tuned runs: regret in nats, lower is better (95 % interval)",
+            f"Against the best of {REFERENCE_RUNS} tuned runs: regret in nats, lower is better (95 % interval)",
             [summary_columns(one) for one in comparison.summaries],
         )
     )

@@ -34,7 +34,7 @@ def references() -> list[Controlled]:
 
 
 def contenders(policy: Policy) -> list[Controlled]:
-    """The policy, the one that Q-learning found, and the controls that would expose a false claim."""
+    """The policy and its options, the one that Q-learning found, and the controls that would expose a false claim."""
     control, mark = policy.control, policy.sha256
     other = Policy.load("dqn")
     return [
@@ -98,7 +98,7 @@ def _replay(policy: Policy) -> Replay:
 
 
 def mean_actions(policy: Policy, groups: int = 10) -> tuple[float, ...]:
-    """The policy's mean action at each decision, over fresh short runs of its training families."""
+    """The policy's mean action at each decision, over fresh short runs of the built-in training families."""
     plan = Plan(TRAINING, DrawConfig(100, 190), policy.control, group_size=10, seed=1)
     curves = []
     for group in range(groups):

@@ -18,7 +18,7 @@ from rl_lr.schedules import BaseSchedule
 from rl_lr.sketches import Granularity
 
 FACTORS = (0.01, 0.1, 1.0, 10.0, 100.0)
-"""Base rates of every arm, over the workload's centre."""
+"""Base rates of every arm that has one, over the workload's centre."""
 
 
 class Pilot(Protocol):

@@ -50,7 +50,11 @@ class Reference:
 
     @classmethod
     def of(cls, tracks: Sequence[Track]) -> "Reference":
-        """Chosen among runs of the same seed, for each of the two losses by itself."""
+        """Chosen among runs of the same seed, for each of the two losses by itself.
+
+        Raises:
+            ValueError: if none of them has a finite loss at its end.
+        """
         finite = [t for t in tracks if math.isfinite(t.final)]
         if not finite:
             raise ValueError("All tuned runs of a workload diverged: there is nothing to compare with.")

@@ -17,7 +17,7 @@ from rl_lr.engine import build_objective
 from rl_lr.tasks.task import Task
 
 
-class Fit(LightningModule):
+class TaskModule(LightningModule):
     """A task as Lightning fits it."""
 
     def __init__(self, task: Task, seed: int) -> None:
@@ -55,6 +55,6 @@ def found_rate(task: Task, seed: int) -> float:
             enable_model_summary=False,
             default_root_dir=folder,
         )
-        result = Tuner(trainer).lr_find(Fit(task, seed), rows)
+        result = Tuner(trainer).lr_find(TaskModule(task, seed), rows)
     suggested = None if result is None else result.suggestion()
     return task.optimizer.lr if suggested is None else float(suggested)

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rl_lr.compare.arms import REFERENCE_RUNS
 from rl_lr.compare.comparison import Comparison
 from rl_lr.compare.controlled import FACTORS
 
@@ -81,7 +82,7 @@ def _base_rate(comparison: Comparison) -> Figure:
         medians = [np.median([one.normalised for one in cells if one.factor == factor]) for factor in FACTORS]
         axes.plot(FACTORS, np.maximum(medians, LEAST), marker="o", ms=3, label=name, **style)  # type: ignore[arg-type]
     axes.axhline(0.01, color=GREY, lw=0.8, ls="--")
-    label = "within 1 % of the best of 27 tuned runs"
+    label = f"within 1 % of the best of {REFERENCE_RUNS} tuned runs"
     axes.annotate(label, (FACTORS[-1], 0.0085), ha="right", va="top", fontsize=8, color=GREY)
     axes.set(xscale="log", yscale="log", xlabel="base rate over a usual one")
     axes.set_ylabel(f"median normalised regret (at least {LEAST:g})")
@@ -112,6 +113,7 @@ def _rates(comparison: Comparison) -> Figure:
     for axes in list(grid):
         axes.set_visible(False)
     figure.suptitle(
-        "learning rate by step: rl-lr from five base rates (red), best of 27 tuned runs (black)", fontsize=9
+        f"learning rate by step: rl-lr from five base rates (red), best of {REFERENCE_RUNS} tuned runs (black)",
+        fontsize=9,
     )
     return figure

@@ -122,8 +122,8 @@ class Hypergradient:
     with g the gradient, u the update made by the step before, β = 0.02.
     """
 
-    def __init__(self, optimizer: Optimizer, parameters: list[Tensor], strength: float = 0.02) -> None:
-        self._optimizer, self._parameters, self._strength = optimizer, parameters, strength
+    def __init__(self, optimizer: Optimizer, parameters: list[Tensor]) -> None:
+        self._optimizer, self._parameters = optimizer, parameters
         self._update: Tensor | None = None
 
     def step(self, loss: float) -> None:
@@ -133,7 +133,7 @@ class Hypergradient:
             gradient = torch.cat([p.grad.flatten() for p in self._parameters if p.grad is not None])
             cosine = torch.nn.functional.cosine_similarity(gradient, self._update, dim=0).item()
             if math.isfinite(cosine):
-                self._optimizer.param_groups[0]["lr"] *= 1.0 - self._strength * cosine
+                self._optimizer.param_groups[0]["lr"] *= 1.0 - 0.02 * cosine
         self._optimizer.step()
         self._update = torch.cat([p.flatten() for p in self._parameters]) - before
 

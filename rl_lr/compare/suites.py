@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from rl_lr.compare.workloads import Workload, held_out
+from rl_lr.compare.workloads import Workload, held_out, parted
 from rl_lr.optimizers import OptimizerSpec
 from rl_lr.tasks import Always, resolve
 from rl_lr.tasks.check import check_trainable
@@ -25,7 +24,7 @@ DRAWS = 7
 """Tasks that policies are chosen by, from each family: with three, a policy that loses runs looked safe."""
 
 TRAINING_DRAWS = 3
-"""The same of the families that policies train on."""
+"""The same of the families that policies train on, and of one's own."""
 
 
 def suite(name: Literal["heldout", "validation", "train-families"]) -> list[Workload]:
@@ -48,6 +47,10 @@ def own_workloads(tasks: "Sequence[str | Task | Fit | Family]", steps: int) -> l
     Args:
         tasks: as :func:`rl_lr.train` takes them.
         steps: horizon; a fit has its own.
+
+    Raises:
+        ValueError: if there is no task, one breaks its promises (:mod:`rl_lr.tasks.check`) or has too few rows to
+            keep some apart, or two have the same name.
     """
     workloads = []
     for task in tasks:
@@ -114,12 +117,12 @@ class RowsApart:
 
     def data(self) -> tuple[Tensor, ...]:
         """The rows that are trained on."""
-        return self.task.data() if self.own else _parted(self.task.data())[0]
+        return self.task.data() if self.own else parted(*self.task.data())[0]
 
     @property
     def held_out(self) -> tuple[Tensor, ...]:
         """The others."""
-        return self.own or _parted(self.task.data())[1]
+        return self.own or parted(*self.task.data())[1]
 
     def loss(self, model: nn.Module, *batch: Tensor) -> Tensor:
         """Of the task."""
@@ -134,15 +137,7 @@ def _drawn(families: Weighted, draws: int) -> list[Workload]:
             steps = round(math.exp(rng.uniform(math.log(300), math.log(3000))))
             task = family(rng)
             assert isinstance(task, TensorTask)
-            kept, apart = _parted(task.tensors)
+            kept, apart = parted(*task.tensors)
             own = replace(task, name=f"{task.name} {draw + 1}", tensors=kept, held_out=apart)
             workloads.append(Workload(own, steps, seeds=1))
     return workloads
-
-
-def _parted(rows: tuple[Tensor, ...], share: float = 0.8) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """A share of the rows, and the others, always the same."""
-    order = torch.from_numpy(np.random.default_rng(0).permutation(len(rows[0])))
-    cut = round(share * len(order))
-    kept, apart = (tuple(t[chosen] for t in rows) for chosen in (order[:cut], order[cut:]))
-    return kept, apart

@@ -14,7 +14,7 @@ from rl_lr.compare import networks
 from rl_lr.optimizers import CENTRES, OptimizerSpec
 from rl_lr.tasks.real import digits, source_text
 from rl_lr.tasks.task import Fit, Task
-from rl_lr.tasks.tensors import Criterion, TensorTask, cross_entropy, next_token, squared_error
+from rl_lr.tasks.tensors import Criterion, TensorTask, cross_entropy, next_token, own_loss, squared_error
 
 
 class TaskWithRowsApart(Task, Protocol):
@@ -94,7 +94,7 @@ def held_out_tasks() -> list[TensorTask]:
         ("vision transformer", "adamw", 16, networks.VisionTransformer, images, cross_entropy),
         ("MLP-mixer", "adam", 16, networks.mixer, images, cross_entropy),
         ("autoencoder", "rmsprop", 32, networks.auto_encoder, rows, squared_error),
-        ("VAE", "adam", 32, networks.VariationalAutoEncoder, rows, _own_loss),
+        ("VAE", "adam", 32, networks.VariationalAutoEncoder, rows, own_loss),
         ("SIREN", "adam", 128, networks.Siren, _picture(), squared_error),
         ("tabular regression", "rmsprop", 16, _tabular, _diabetes(), squared_error),
         ("linear model", "sgd", 32, _linear, _tumours(), cross_entropy),
@@ -119,11 +119,6 @@ def _task(
     return TensorTask(name, spec, batch, factory, data[0], criterion, data[1])
 
 
-def _own_loss(loss: Tensor, _: Tensor) -> Tensor:
-    """Of networks whose output is the loss of each row."""
-    return loss.mean()
-
-
 def _tabular() -> nn.Module:
     return nn.Sequential(nn.Linear(10, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 1))
 
@@ -132,8 +127,8 @@ def _linear() -> nn.Module:
     return nn.Linear(30, 2)
 
 
-def _split(*columns: Tensor, share: float = 0.8) -> tuple[Rows, Rows]:
-    """Training rows and rows kept apart, shuffled once."""
+def parted(*columns: Tensor, share: float = 0.8) -> tuple[Rows, Rows]:
+    """A share of the rows to train on, and those that are kept apart; always the same."""
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(columns[0])))
     cut = round(share * len(order))
     return tuple(c[order[:cut]] for c in columns), tuple(c[order[cut:]] for c in columns)
@@ -148,7 +143,7 @@ def _diabetes() -> tuple[Rows, Rows]:
     from sklearn.datasets import load_diabetes
 
     x, y = load_diabetes(return_X_y=True)
-    return _split(_standardised(x), _standardised(y[:, None]))
+    return parted(_standardised(x), _standardised(y[:, None]))
 
 
 def _tumours() -> tuple[Rows, Rows]:
@@ -156,7 +151,7 @@ def _tumours() -> tuple[Rows, Rows]:
     from sklearn.datasets import load_breast_cancer
 
     x, y = load_breast_cancer(return_X_y=True)
-    return _split(_standardised(x), torch.from_numpy(y.astype(np.int64)))
+    return parted(_standardised(x), torch.from_numpy(y.astype(np.int64)))
 
 
 @cache
@@ -167,7 +162,7 @@ def _picture() -> tuple[Rows, Rows]:
     grey = load_sample_image("china.jpg")[100:228:2, 200:328:2].mean(axis=-1) / 255.0
     line = torch.linspace(-1.0, 1.0, 64)
     places = torch.stack(torch.meshgrid(line, line, indexing="ij"), dim=-1).view(-1, 2)
-    return _split(places, torch.from_numpy(grey.astype(np.float32)).view(-1, 1), share=0.9)
+    return parted(places, torch.from_numpy(grey.astype(np.float32)).view(-1, 1), share=0.9)
 
 
 def _ratings() -> tuple[Rows, Rows]:
@@ -177,7 +172,7 @@ def _ratings() -> tuple[Rows, Rows]:
     pairs = rng.integers(60, size=(2000, 2))
     exact = (people[pairs[:, 0]] * things[pairs[:, 1]]).sum(axis=-1, keepdims=True)
     noisy = exact + 0.1 * rng.standard_normal((2000, 1), dtype=np.float32)
-    return _split(torch.from_numpy(pairs), torch.from_numpy(noisy))
+    return parted(torch.from_numpy(pairs), torch.from_numpy(noisy))
 
 
 def _additions() -> tuple[Rows, Rows]:
@@ -188,4 +183,4 @@ def _additions() -> tuple[Rows, Rows]:
     marks = np.zeros_like(numbers)
     np.put_along_axis(marks, marked, 1.0, axis=1)
     sums = np.take_along_axis(numbers, marked, axis=1).sum(axis=1, keepdims=True)
-    return _split(torch.from_numpy(np.stack((numbers, marks), axis=-1)), torch.from_numpy(sums))
+    return parted(torch.from_numpy(np.stack((numbers, marks), axis=-1)), torch.from_numpy(sums))

@@ -56,7 +56,7 @@ def run_learned_optimizer(
     out: Path,
     page: Path | None = None,
     mnist: Path | None = None,
-    small: bool = False,
+    quick: bool = False,
     console: Console | None = None,
     policies: tuple[str, str] = ("quadratics", "sigmoid-mlp"),
 ) -> Results:
@@ -66,14 +66,14 @@ def run_learned_optimizer(
         out: folder of the results; made if missing. Runs that are in it already are not made again.
         page: page whose section between the markers is written anew; None for ``results.md`` in ``out``.
         mnist: folder with the files of MNIST; None for ``data``, if they lie there.
-        small: a few short runs only.
+        quick: a few short runs only.
         console: where progress and tables are shown.
         policies: for quadratics and for networks.
     """
     console, page = console or Console(), page or out / "results.md"
     if mnist is None and (Path("data") / "MNIST" / "raw").is_dir():
         mnist = Path("data")
-    wanted = problems(mnist, small, policies)
+    wanted = problems(mnist, quick, policies)
     out.mkdir(parents=True, exist_ok=True)
     results = [(one, _compare(_run(one, out / RESULTS, console))) for one in wanted]
     draw(results, out / FIGURE)

@@ -17,17 +17,17 @@ _ON_QUADRATICS = {
 _ON_IMAGES = {"SGD": (2e-2, 20.0), "momentum": (1e-2, 10.0), "RMSprop": (1e-3, 1.0), "Adam": (1e-3, 1.0)}
 
 
-def problems(mnist: Path | None, small: bool, policies: tuple[str, str]) -> list[Problem]:
+def problems(mnist: Path | None, quick: bool, policies: tuple[str, str]) -> list[Problem]:
     """What is compared on.
 
     Args:
         mnist: folder of its files; None leaves it out.
-        small: fewer problems, fewer and shorter runs, to see that everything works.
+        quick: fewer problems, fewer and shorter runs, to see that everything works.
         policies: for quadratics and for networks.
     """
     on_quadratics, on_images = policies
-    few, many = (3, 4) if small else (30, 100)
-    steps, long = (6 if small else 100), 1000
+    few, many = (3, 4) if quick else (30, 100)
+    steps, long = (6 if quick else 100), 1000
 
     def bowl(steps: int, must: bool) -> Problem:
         name = f"quadratics, {steps} steps"
@@ -47,7 +47,7 @@ def problems(mnist: Path | None, small: bool, policies: tuple[str, str]) -> list
     found = [bowl(steps, must=True), images("sigmoid MLP", steps, must=True)]
     found += [images("sigmoid MLP on MNIST", steps, must=True, folder=mnist)] if mnist else []
     relu = images("ReLU MLP", steps, activation=nn.ReLU)
-    if small:
+    if quick:
         return [*found, relu]
     wide = images("sigmoid MLP of 40 units", steps, width=40)
     return [*found, bowl(long, must=False), images("sigmoid MLP", long), relu, wide]

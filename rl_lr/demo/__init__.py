@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from rl_lr.config import DrawConfig, PPOConfig, TrainConfig
-from rl_lr.demo.fits import Arm, Fit, Workload, fit, workloads
+from rl_lr.demo.fits import Arm, Fitted, Workload, fit, workloads
 from rl_lr.demo.report import draw_figure, result_table
 from rl_lr.policy import Policy
 from rl_lr.progress import training_progress
@@ -25,7 +25,9 @@ CHEAP = (families.mlp_classification, families.mlp_regression, families.autoenco
 """Families whose runs take a fraction of a second, so that two minutes hold many iterations."""
 
 
-def run_demo(out: Path, minutes: float = 2.0, steps: int = 1000, console: Console | None = None) -> list[Fit]:
+def run_demo(
+    out: Path, minutes: float = 2.0, steps: int = 1000, console: Console | None = None
+) -> list[Fitted]:
     """Train a policy for about ``minutes``, fit two networks under four arms, and show it all.
 
     Writes into ``out``: ``policy/`` (the policy just trained), ``tensorboard/``, ``results.json``
@@ -71,7 +73,7 @@ def _train_for(minutes: float, out: Path, console: Console) -> Policy:
         return train(out, CHEAP, config, progress, should_stop=lambda: time.monotonic() > deadline)
 
 
-def _fit_all(loads: list[Workload], arms: list[Arm], log_dir: Path, console: Console) -> list[Fit]:
+def _fit_all(loads: list[Workload], arms: list[Arm], log_dir: Path, console: Console) -> list[Fitted]:
     jobs = [(load, factor, arm) for load in loads for factor in FACTORS for arm in arms]
     fits = []
     with Progress(console=console) as progress:

@@ -90,7 +90,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Fit:
+class Fitted:
     """The result of one fit."""
 
     workload: str
@@ -135,7 +135,7 @@ class _Module(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def fit(workload: Workload, arm: Arm, factor: float, log_dir: Path, seed: int = 0) -> Fit:
+def fit(workload: Workload, arm: Arm, factor: float, log_dir: Path, seed: int = 0) -> Fitted:
     """Train the workload from ``factor`` times its usual rate; the seed fixes weights and batches."""
     torch.manual_seed(seed)
     module = _Module(workload, workload.lr * factor, arm.cosine)
@@ -163,7 +163,9 @@ def fit(workload: Workload, arm: Arm, factor: float, log_dir: Path, seed: int = 
     )
     initial = _held_out_loss(module)
     trainer.fit(module, train, held_out)
-    return Fit(workload.name, arm.name, factor, initial, _held_out_loss(module), module.losses, module.rates)
+    return Fitted(
+        workload.name, arm.name, factor, initial, _held_out_loss(module), module.losses, module.rates
+    )
 
 
 def _held_out_loss(module: _Module) -> float:

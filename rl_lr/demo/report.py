@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from rl_lr.demo.fits import Fit
+from rl_lr.demo.fits import Fitted
 
 
-def normalised_regret(one: Fit, fits: list[Fit]) -> float:
+def normalised_regret(one: Fitted, fits: list[Fitted]) -> float:
     """``(L - L_best) / (L_0 - L_best)`` with L_best the lowest final loss of any arm at any rate.
 
     0 is the best arm, 1 no better than the initial weights.
@@ -17,7 +17,7 @@ def normalised_regret(one: Fit, fits: list[Fit]) -> float:
     return (one.final - best) / (one.initial - best)
 
 
-def result_table(fits: list[Fit]) -> Table:
+def result_table(fits: list[Fitted]) -> Table:
     """Final held-out loss of each arm at each base rate, with its regret against the best arm."""
     factors = sorted({one.factor for one in fits})
     table = Table(title="Final held-out loss (regret against the best arm at any rate, % of the way down)")
@@ -39,7 +39,7 @@ def result_table(fits: list[Fit]) -> Table:
     return table
 
 
-def draw_figure(fits: list[Fit], path: Path) -> None:
+def draw_figure(fits: list[Fitted], path: Path) -> None:
     """Training loss above, learning rate below; a column per network and base rate."""
     from matplotlib.figure import Figure
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rl_lr.tasks.ingredients import Weighted, normal, usual
 from rl_lr.tasks.natural import NATURAL
 from rl_lr.tasks.plateaus import PLATEAUS
-from rl_lr.tasks.tensors import TensorTask, cross_entropy, squared_error
+from rl_lr.tasks.tensors import TensorTask, cross_entropy, own_loss, squared_error
 
 
 class GatedTable(nn.Module):
@@ -189,11 +189,7 @@ def counts(rng: Generator) -> TensorTask:
     y = torch.from_numpy(rng.poisson(log_rate.exp().numpy()).astype(np.float32))
     scaled = x * torch.logspace(0.5, -float(rng.uniform(0.0, 1.5)), inputs)
     factory = partial(Counts, inputs, int(rng.choice((0, 24))))
-    return usual(rng, "counts", factory, (torch.cat((scaled, y[:, None]), dim=1),), _mean)
-
-
-def _mean(loss: Tensor, _: Tensor) -> Tensor:
-    return loss.mean()
+    return usual(rng, "counts", factory, (torch.cat((scaled, y[:, None]), dim=1),), own_loss)
 
 
 CHOOSING: Weighted = tuple(

@@ -18,7 +18,7 @@ from rl_lr.tasks import networks, wrappers
 from rl_lr.tasks.ingredients import Weighted, finish, integer, log_uniform, normal
 from rl_lr.tasks.sources import patterns, text
 from rl_lr.tasks.task import Fit, Task
-from rl_lr.tasks.tensors import TensorTask, cross_entropy, next_token, squared_error
+from rl_lr.tasks.tensors import TensorTask, cross_entropy, next_token, own_loss, squared_error
 
 
 def _inputs(rng: Generator, rows: int, width: int) -> Tensor:
@@ -204,7 +204,7 @@ def _bowl(rng: Generator, name: str, steepness: float) -> TensorTask:
     start = log_uniform(rng, 1e-3, 1.0) if rng.random() < 0.5 else 1.0
     z = log_uniform(rng, 1e-3, 1.0) * normal(rng, rows, size) + 2.0 * normal(rng, size)
     factory = partial(Bowl, curvatures, steepness, start)
-    return finish(rng, name, factory, (z,), lambda loss, _: loss.mean())
+    return finish(rng, name, factory, (z,), own_loss)
 
 
 def quadratic(rng: Generator) -> TensorTask:

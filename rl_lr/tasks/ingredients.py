@@ -24,6 +24,7 @@ _FEW = 256  # rows that may be a batch
 
 
 def log_uniform(rng: Generator, low: float, high: float) -> float:
+    """Between ``low`` and ``high``, every factor as likely."""
     return float(np.exp(rng.uniform(math.log(low), math.log(high))))
 
 

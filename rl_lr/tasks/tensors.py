@@ -102,6 +102,11 @@ def squared_error(output: Tensor, target: Tensor) -> Tensor:
     return (output - target).square().mean()
 
 
+def own_loss(loss: Tensor, _: Tensor) -> Tensor:
+    """Mean loss of a network whose output is the loss of each row."""
+    return loss.mean()
+
+
 def next_token(logits: Tensor, tokens: Tensor) -> Tensor:
     """Cross-entropy of predicting each token from those before it, ``tokens [..., length]``."""
     return cross_entropy(logits[..., :-1, :], tokens[..., 1:])
