@@ -81,7 +81,8 @@ class WeightAverage:
         if not self.steps:
             self._begin(self._buffers)
             self._unsound = [one for one in self._buffers if not one.isfinite().all()]
-        self._begin(self._trained())
+        if self._begin(self._trained()):
+            self._leave_out_what_is_gone()
         self.steps += 1
         fold([*self._averages.values()], self._places(), self.steps)
         for buffer in self._unsound:
@@ -172,13 +173,19 @@ class WeightAverage:
         begun = [buffer for buffer in self._buffers if buffer in self._averages]
         self._unsound = [one for one in begun if not self._averages[one].isfinite().all()]
 
-    def _begin(self, tensors: Iterable[Tensor]) -> None:
-        """Begin the averages of those that have none."""
-        for tensor in tensors:
-            if tensor not in self._averages:
-                place = shard(tensor.detach())
-                wide = torch.promote_types(place.dtype, torch.float32)
-                self._averages[tensor] = place.to(wide, copy=True)
+    def _begin(self, tensors: Iterable[Tensor]) -> bool:
+        """Begin the averages of those that have none; whether there are such."""
+        found = [tensor for tensor in tensors if tensor not in self._averages]
+        for tensor in found:
+            place = shard(tensor.detach())
+            wide = torch.promote_types(place.dtype, torch.float32)
+            self._averages[tensor] = place.to(wide, copy=True)
+        return bool(found)
+
+    def _leave_out_what_is_gone(self) -> None:
+        """New parameters may have come in the place of others, which nobody trains any more."""
+        there = {*self._buffers, *self._parameters()}
+        self._averages = {tensor: one for tensor, one in self._averages.items() if tensor in there}
 
     def _part(self) -> int | None:
         """The process whose part of the weights this is; None where each has all of them."""

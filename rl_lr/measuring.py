@@ -11,7 +11,8 @@ class Measuring:
     """Sketches of what an optimizer trains, in which every parameter keeps its place.
 
     A layer that is frozen later stays where it was, with a gradient of zero; one that is thawed or added later comes
-    after those that were there, where no coordinate is left for it. Complex numbers are two real ones, and where an
+    after those that were there, where no coordinate is left for it. Where parameters are replaced by others, as by who
+    prunes or grows a layer, what there is now is measured in the order of the groups. Complex numbers are two real ones, and where an
     optimizer maximizes, its gradient is that of what it minimizes.
 
     Attributes:
@@ -47,10 +48,12 @@ class Measuring:
         )
 
     def _notice(self) -> None:
-        for group in self._optimizer.param_groups:
-            for parameter in group["params"]:
-                if parameter not in self._known and (parameter.requires_grad or self._frozen_too):
-                    self._known[parameter] = bool(group.get("maximize", False))
+        there = {p: bool(g.get("maximize", False)) for g in self._optimizer.param_groups for p in g["params"]}
+        found = {p: m for p, m in there.items() if p in self._known or p.requires_grad or self._frozen_too}
+        if all(parameter in there for parameter in self._known):
+            self._known |= found
+        else:
+            self._known = found
 
     def _sketch(self, tensors: list[Tensor]) -> Tensor:
         dense = [shard(t.to_dense() if t.is_sparse else t) for t in tensors]

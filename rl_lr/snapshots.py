@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
-from operator import attrgetter
+from operator import attrgetter, is_
 from typing import Any, Literal, get_args
 
 import torch
@@ -74,7 +74,7 @@ class Snapshots:
     ) -> None:
         self._optimizer, self._buffers, self._average = optimizer, list(buffers), average
         self._trained: dict[Tensor, None] = {}  # what was trainable before a step, in order
-        self._groups, self._all = 0, list[Tensor]()  # of the optimizer when it was looked at last
+        self._all: list[Tensor] = []  # of the optimizer when it was looked at last
         self._trainable: list[bool] = []  # what of that was
         self.restart()
 
@@ -88,15 +88,20 @@ class Snapshots:
 
     def notice(self) -> None:
         """Before a step: copy what will be trained for the first time, for nobody else knows what it was."""
-        unchanged = list(map(_is_trainable, self._all)) == self._trainable
-        if unchanged and self._begun and len(self._optimizer.param_groups) == self._groups:
+        now = self._parameters()
+        same = len(now) == len(self._all) and all(map(is_, now, self._all))
+        if same and self._begun and list(map(_is_trainable, now)) == self._trainable:
             return  # as in nearly every step
         if not self._begun:
             self._begin()
-        for parameter in self._find_trainable():
+        found = self._find_trainable()
+        if not same:
+            self._leave_out_what_is_gone()
+        for parameter in found:
             for original in (parameter, *_averages_of(self._optimizer.state.get(parameter, {})).values()):
                 for copies in filter(None, (self._trusted, self._recent)):
-                    copies.append((original, original.detach().clone()))
+                    if all(original is not one for one, _ in copies):
+                        copies.append((original, original.detach().clone()))
 
     @torch.no_grad()
     def take(self) -> None:
@@ -136,13 +141,23 @@ class Snapshots:
 
     def _find_trainable(self) -> list[Tensor]:
         """What is trainable now and was not yet known to be; it stays known, whatever is frozen between steps."""
-        groups = self._optimizer.param_groups
-        if len(groups) != self._groups:
-            self._groups, self._all = len(groups), [p for group in groups for p in group["params"]]
+        self._all = self._parameters()
         self._trainable = list(map(_is_trainable, self._all))
         found = [p for p in self._all if p.requires_grad and p not in self._trained]
         self._trained |= dict.fromkeys(found)
         return found
+
+    def _leave_out_what_is_gone(self) -> None:
+        """Parameters may have been replaced by others: what the optimizer does not know any more is not held on to."""
+        there = set(self._all)
+        self._trained = {parameter: None for parameter in self._trained if parameter in there}
+        known = {id(original) for original in (*self._buffers, *self._trained, *self._averages())}
+        self._trusted, self._recent = (
+            [one for one in copies if id(one[0]) in known] for copies in (self._trusted, self._recent)
+        )
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
 
     def _averages(self) -> list[Tensor]:
         return [average for state in self._states() for average in _averages_of(state).values()]

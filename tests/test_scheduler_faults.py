@@ -4,6 +4,7 @@ import copy
 import io
 import math
 import pickle
+import weakref
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def explode(model: nn.Module, scheduler: RLScheduler, step: int) -> None:
     scheduler.step(loss)
 
 
-@pytest.mark.parametrize("late", ["thawed", "added"])
+@pytest.mark.parametrize("late", ["thawed", "added", "appended"])
 def test_layers_that_came_in_mid_run_come_back_from_nan_with_the_others(late: str) -> None:
     model = network()
     optimizer = SGD(model[2].parameters(), 0.1, momentum=0.9)
@@ -35,11 +36,55 @@ def test_layers_that_came_in_mid_run_come_back_from_nan_with_the_others(late: st
     train(model, scheduler, range(60))
     if late == "thawed":
         model[0].requires_grad_(True)
-    else:
+    elif late == "added":
         optimizer.add_param_group({"params": list(model[0].parameters())})
+    else:
+        optimizer.param_groups[0]["params"].extend(model[0].parameters())
     explode(model, scheduler, 60)
     assert weights(model).isnan().all()
     train(model, scheduler, range(61, T))
+    assert int(scheduler.controller.rewinds) == 1
+    assert weights(model).isfinite().all()
+    assert loss_of(model, 0) < 1.0
+
+
+def replace(model: nn.Module, optimizer: torch.optim.Optimizer) -> "list[weakref.ref[nn.Parameter]]":
+    """Other parameters with the numbers of the first layer's, as who prunes or grows a layer puts in their place."""
+    left = []
+    for place, name in enumerate(("weight", "bias")):
+        old = getattr(model[0], name)
+        new = nn.Parameter(old.detach().clone())
+        setattr(model[0], name, new)
+        optimizer.param_groups[0]["params"][place] = new
+        optimizer.state[new] = optimizer.state.pop(old)
+        left.append(weakref.ref(old))
+    return left
+
+
+def test_parameters_may_be_replaced_by_others_in_mid_run() -> None:
+    models = network(), network()
+    for model, replaced in zip(models, (False, True), strict=True):
+        optimizer = SGD(model.parameters(), 0.1, momentum=0.9)
+        scheduler = RLScheduler(optimizer, T, average=True)
+        gone: list[weakref.ref[nn.Parameter]] = []
+        for step in range(T):
+            if replaced and step % 10 == 5:
+                gone += replace(model, optimizer)
+            train(model, scheduler, range(step, step + 1))
+        assert not any(one() is not None for one in gone)
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_parameters_that_replaced_others_come_back_from_nan() -> None:
+    model = network()
+    optimizer = SGD(model.parameters(), 0.1, momentum=0.9)
+    scheduler = RLScheduler(optimizer, T, Policy.keep())
+    train(model, scheduler, range(60))
+    replace(model, optimizer)
+    train(model, scheduler, range(60, 62))
+    explode(model, scheduler, 62)
+    train(model, scheduler, range(63, T))
     assert int(scheduler.controller.rewinds) == 1
     assert weights(model).isfinite().all()
     assert loss_of(model, 0) < 1.0
