@@ -1,6 +1,7 @@
 """How many optimizer steps a fit has still to make."""
 
 import math
+from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Trainer
@@ -24,6 +25,40 @@ def steps_left(trainer: Trainer) -> int | None:
     return max(0, min(limits)) if limits else None
 
 
+class Horizon:
+    """How long a fit is, by the Trainer's settings.
+
+    Attributes:
+        left: :func:`steps_left`.
+        settings: all that it was reckoned from, but what is done already: the same where a fit goes on as planned.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        planned = callbacks_of(trainer, GradientAccumulationScheduler)
+        accumulated = planned[0].scheduling if planned else trainer.accumulate_grad_batches
+        self.left = steps_left(trainer)
+        self.settings = [
+            trainer.max_steps,
+            trainer.max_epochs,
+            float(trainer.num_training_batches),
+            accumulated,
+        ]
+
+    def total(self, saved: dict[str, Any] | None, planned: list[Any]) -> int | None:
+        """Steps of an optimizer from the first to the last; None if unknown.
+
+        Args:
+            saved: state of its controller, if it is resumed: steps that were made may not have counted there.
+            planned: settings of the fit that is resumed.
+        """
+        if self.left is None:
+            return None
+        if saved is None:
+            return max(1, self.left)
+        as_planned: int | None = saved["total_steps"]
+        return as_planned if planned == self.settings else max(1, saved["step"] + self.left)
+
+
 def warn_of_no_horizon() -> None:
     """Say what becomes of a fit that nobody knows the length of."""
     rank_zero_warn(
@@ -45,6 +80,7 @@ def _steps_of_epochs(trainer: Trainer, batches: int, epochs: int) -> int:
 
     begun, done = trainer.fit_loop.epoch_progress.current, 0
     if begun.ready > begun.completed:
-        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        batch: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+        done = batch.processed  # it is completed only after callbacks have saved
     whole = sum(steps(epoch, batches) for epoch in range(trainer.current_epoch, epochs))
     return whole - steps(trainer.current_epoch, done)

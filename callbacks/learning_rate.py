@@ -20,8 +20,8 @@ from rl_lr.callbacks.checks import (
 )
 from rl_lr.callbacks.choosing import Chosen, index_of, names
 from rl_lr.callbacks.fallbacks import Fallbacks, OnError
-from rl_lr.callbacks.horizon import steps_left, warn_of_no_horizon
-from rl_lr.callbacks.loggers import decision, log_at_once, rates
+from rl_lr.callbacks.horizon import Horizon, warn_of_no_horizon
+from rl_lr.callbacks.loggers import log
 from rl_lr.callbacks.losses import Losses
 from rl_lr.callbacks.ranks import mean_over_ranks
 from rl_lr.policy import Policy
@@ -47,22 +47,20 @@ class RLLearningRate(Callback):
 
     Args:
         policy: a name that ships with the package, a folder, or a :class:`rl_lr.Policy`.
-        total_steps: horizon in steps of each optimizer; None takes what the Trainer's settings tell. If they
-            tell nothing, the rate is never annealed (:mod:`rl_lr.timetable`), which is warned of unless
-            ``average`` makes up for it.
+        total_steps: horizon in steps of each optimizer; None takes what the Trainer's settings tell; if they tell
+            nothing, the rate is never annealed (:mod:`rl_lr.timetable`), with a warning unless ``average`` makes up for it.
         base_schedule: the shape that the rate follows where the policy does nothing.
         optimizers: those that are controlled, by number or by name (the class, the second of a kind with
             ``-1``, as ``LearningRateMonitor`` has it); None for all.
-        monitor: for manual optimization: name of the metric, logged in every step, that is the loss of
-            the optimizers, or of each by number or name. None takes what ``training_step`` returns.
+        monitor: for manual optimization: name of the metric, logged in every step, that is the loss of the optimizers,
+            or of each by number or name. None takes what ``training_step`` returns.
         on_conflict: ``"raise"`` refuses a module with a scheduler of its own, ``"override"`` ignores what it sets.
         on_error: ``"fallback"`` hands an ailing run back to its base schedule, with a warning; ``"raise"`` stops it.
-        granularity: ``"network"``, one multiplier for all, or ``"tensor"``, one for each parameter, by
-            its own signals, near the mean of all. During the fit the optimizer then has a parameter group for each;
-            checkpoints hold the groups of ``configure_optimizers``. Logged are then means.
-        on_divergence: ``"restore"`` takes a run that has exploded back to where it was healthy, with a
-            tenth of the rate, for which two copies of the parameters and the optimizer's averages are kept;
-            ``"cut"`` only lowers the rate.
+        granularity: ``"network"``, one multiplier for all, or ``"tensor"``, one for each parameter, by its own signals,
+            near the mean of all. During the fit the optimizer then has a parameter group for each; checkpoints hold the
+            groups of ``configure_optimizers``. Logged are then means.
+        on_divergence: ``"restore"`` takes a run that has exploded back to where it was healthy, with a tenth of the rate,
+            for which two copies of parameters and the optimizer's averages are kept; ``"cut"`` only lowers the rate.
         average: an average of the weights, which forgets all but the last few per cent of the run
             (:mod:`rl_lr.averaging`), is validated, is the ``state_dict`` of checkpoints (of those that hold
             more than weights, as with Lightning's ``WeightAveraging``) and stays in the module after the fit.
@@ -115,6 +113,7 @@ class RLLearningRate(Callback):
         self._restored: dict[int, Any] = {}
         self._waited: dict[int, list[torch.Tensor]] = {}  # losses, in the fit that is resumed
         self._final: dict[int, Any] = {}  # state at the end of the latest fit
+        self._settings, self._planned = list[Any](), list[Any]()  # of the horizon; in the fit that is resumed
         self._interval: float = 1  # steps between rates that are logged
 
     @property
@@ -127,6 +126,12 @@ class RLLearningRate(Callback):
     def state_key(self) -> str:
         """Tells callbacks of different optimizers apart in a checkpoint."""
         return self._key
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """A fit begins anew: what is saved before it has begun is not the end of the one before."""
+        if stage == "fit":
+            self._final = {}
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -162,12 +167,12 @@ class RLLearningRate(Callback):
         self.names = {index: known[index] for index in chosen}
         self._losses = Losses(trainer, chosen, self.monitor, self._waited)
         self._fallbacks = Fallbacks(self.on_error, type(self).__name__)
-        left = steps_left(trainer)
-        if left is None and self.total_steps is None and not self.average:
+        self._settings = (horizon := Horizon(trainer)).settings
+        if horizon.left is None and self.total_steps is None and not self.average:
             warn_of_no_horizon()
         try:
             for index in chosen:
-                self._control(trainer, index, left)
+                self._control(trainer, index, horizon)
         except Exception:
             self._let_go()
             raise
@@ -199,9 +204,9 @@ class RLLearningRate(Callback):
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say so if the horizon was reckoned with more steps than the optimizer makes."""
+        """Say so if the horizon was reckoned with more steps than the optimizers make."""
         if self.total_steps is None and self._losses is not None:
-            self._losses.check_pace({index: one.controller.step for index, one in self.schedulers.items()})
+            self._losses.check_pace()
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -251,23 +256,23 @@ class RLLearningRate(Callback):
     @override
     def state_dict(self) -> dict[str, Any]:
         """The schedulers' states as plain types and tensors; after a fit, those of its end."""
-        now = {index: one.state_dict() for index, one in self.schedulers.items()}
+        now = {index: one.state_dict() for index, one in self.schedulers.items()} or self._final
         losses = {} if self._losses is None else self._losses.state_dict()
-        return {"optimizers": now or self._final, "losses": losses} if now or self._final else {}
+        return {"optimizers": now, "losses": losses, "settings": self._settings} if now else {}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep it until the optimizers exist."""
         self._restored, self._waited = dict(state_dict.get("optimizers", {})), state_dict.get("losses", {})
+        self._planned = state_dict.get("settings", [])
 
-    def _control(self, trainer: Trainer, index: int, left: int | None) -> None:
+    def _control(self, trainer: Trainer, index: int, horizon: Horizon) -> None:
         """Build the scheduler of an optimizer, as it was saved if it was."""
         saved = self._restored.get(index)
-        made = saved["controller"]["step"] if saved else 0
         total = self.total_steps and max(1, self.total_steps - self._made.get(index, 0))
         scheduler = RLScheduler(
             trainer.optimizers[index],
-            total or (None if left is None else max(1, made + left)),
+            total or horizon.total(saved and saved["controller"], self._planned),
             self.policy,
             self.base_schedule,
             granularity=self.granularity,
@@ -291,10 +296,5 @@ class RLLearningRate(Callback):
 
     def _log(self, trainer: Trainer, index: int, decided: bool) -> None:
         """Rates; at decisions offset, action and signals, too."""
-        scheduler = self.schedulers[index]
         prefix = "rl_lr" if len(trainer.optimizers) == 1 else f"rl_lr/{self.names[index]}"
-        metrics = rates(scheduler, prefix) | (decision(scheduler, prefix) if decided else {})
-        metrics |= self._fallbacks.metrics()
-        trainer.callback_metrics[f"{prefix}/lr"] = torch.tensor(scheduler.get_last_lr()[0])
-        for logger in trainer.loggers:
-            log_at_once(logger, metrics, trainer.global_step)
+        log(trainer, self.schedulers[index], prefix, decided, self._fallbacks.metrics())

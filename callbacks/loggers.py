@@ -1,11 +1,21 @@
 """What a controlled optimizer logs, and how it gets into a logger."""
 
+import torch
+from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 from rl_lr.scheduler import RLScheduler
 from rl_lr.signals import SIGNALS
 
 Metrics = dict[str, float]
+
+
+def log(trainer: Trainer, scheduler: RLScheduler, prefix: str, decided: bool, others: Metrics) -> None:
+    """Rates; at decisions offset, action and signals, too; and others, to every logger of the Trainer."""
+    metrics = rates(scheduler, prefix) | (decision(scheduler, prefix) if decided else {}) | others
+    trainer.callback_metrics[f"{prefix}/lr"] = torch.tensor(scheduler.get_last_lr()[0])
+    for logger in trainer.loggers:
+        log_at_once(logger, metrics, trainer.global_step)
 
 
 def rates(scheduler: RLScheduler, prefix: str) -> Metrics:

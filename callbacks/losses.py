@@ -1,5 +1,6 @@
 """The loss that belongs to each optimizer step of a fit."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import Tensor
 from rl_lr.callbacks.choosing import Chosen, index_of, names
 
 _PACE = 0.9  # steps per batch below which a horizon that counted every batch is far off
+
+_SPARED = 10  # steps that may be missing beside that
 
 
 class Losses:
@@ -45,7 +48,8 @@ class Losses:
         device = trainer.lightning_module.device
         self._waiting = {index: [one.to(device) for one in waited.get(index, ())] for index in indices}
         self._known: set[int] = set()  # optimizers whose loss was given at least once
-        self._batches = 0
+        self._batches, self._began = 0, trainer.global_step
+        self._counted = dict.fromkeys(indices, 0)  # steps that had a loss
         self._warned = False
 
     def add(self, outputs: Any) -> None:
@@ -76,6 +80,7 @@ class Losses:
             self._check_given(index)
             return None
         self._known.add(index)
+        self._counted[index] += 1
         if self._automatic and self._trainer.accumulate_grad_batches > 1:
             loss = loss * self._trainer.accumulate_grad_batches
         return loss
@@ -84,18 +89,32 @@ class Losses:
         """Losses that wait for a step of their optimizer, by its number."""
         return {index: [loss.cpu() for loss in waiting] for index, waiting in self._waiting.items()}
 
-    def check_pace(self, steps: dict[int, int]) -> None:
-        """Warn once of an optimizer in manual optimization that steps in fewer batches than there are."""
-        if self._automatic or self._warned:
-            return
-        for index, made in steps.items():
-            if made < _PACE * self._batches:
+    def check_pace(self) -> None:
+        """Warn once of an optimizer that makes fewer steps that count than its horizon was reckoned with."""
+        reckoned, unit = self._reckoned()
+        for index, made in self._counted.items():
+            # A gradient scaler leaves out a few at first.
+            if made < _PACE * reckoned - _SPARED * self._automatic and not self._warned:
                 self._warned = True
                 name = names(self._trainer.optimizers)[index]
                 rank_zero_warn(
-                    f"{name} made a step in {made} of {self._batches} batches, but RLLearningRate reckoned with one in "
+                    f"{name} made a step in {made} of {reckoned} {unit}, but RLLearningRate reckoned with one in "
                     f"each, so its rate would not be annealed in time: pass total_steps, the steps it will make."
                 )
+
+    def _reckoned(self) -> tuple[int, str]:
+        """Steps that the horizon was reckoned with until now, and what they were counted in."""
+        trainer = self._trainer
+        made = trainer.global_step - self._began
+        if self._automatic:
+            return made, "steps of the Trainer, in others without a loss or a finite gradient"
+        epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
+        if (
+            trainer.max_steps != -1
+            and trainer.global_step / trainer.max_steps > (trainer.current_epoch + 1) / epochs
+        ):
+            return made // len(trainer.optimizers), "steps that max_steps counts"
+        return self._batches, "batches"
 
     def _check_given(self, index: int) -> None:
         """A loss may be missing now and then, in automatic optimization always; else never from the start."""

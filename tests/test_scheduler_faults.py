@@ -48,7 +48,7 @@ def test_layers_that_came_in_mid_run_come_back_from_nan_with_the_others(late: st
     assert loss_of(model, 0) < 1.0
 
 
-def replace(model: nn.Module, optimizer: torch.optim.Optimizer) -> "list[weakref.ref[nn.Parameter]]":
+def replace(model: nn.Sequential, optimizer: torch.optim.Optimizer) -> "list[weakref.ref[nn.Parameter]]":
     """Other parameters with the numbers of the first layer's, as who prunes or grows a layer puts in their place."""
     left = []
     for place, name in enumerate(("weight", "bias")):

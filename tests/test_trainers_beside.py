@@ -11,6 +11,7 @@ import torch
 from fits import QUIET, Module, full_loss, rows, trainer
 from pytorch_lightning.callbacks import (
     BackboneFinetuning,
+    LearningRateFinder,
     LearningRateMonitor,
     StochasticWeightAveraging,
     WeightAveraging,
@@ -87,6 +88,15 @@ def test_an_instance_may_be_used_again() -> None:
     trainer(callback).fit(first, rows())
     trainer(callback).fit(second, rows())
     assert first.rates == second.rates
+
+
+def test_an_instance_may_be_used_again_beside_a_finder(tmp_path: Path) -> None:
+    """The finder saves and restores before the fit begins, which is not to go on with the end of the one before."""
+    callback, first, second = RLLearningRate(), Module(), Module()
+    trainer(callback).fit(first, rows())
+    finder = LearningRateFinder(num_training_steps=10, update_attr=False)
+    trainer(callback, finder, default_root_dir=tmp_path).fit(second, rows())
+    assert first.rates == second.rates[-80:]
 
 
 @compatible(
