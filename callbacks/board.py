@@ -57,11 +57,26 @@ class ConvergenceBoard(Callback):
         self._baselines: dict[str, Any] = {}
         self._shown: dict[str, int] = {}  # optimizer steps made before the latest decision shown
         self._restored: dict[str, Any] = {}
+        self._begun = False
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing is shown of the fit yet."""
+        self.traces, self._shown, self._begun = {}, {}, False
+
+    @override
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Show a decision that was just made, whichever callback came first."""
+        if not self._begun:
+            self._begin(trainer)
+        if self.traces:
+            self._show(trainer)
+
+    def _begin(self, trainer: Trainer) -> None:
         """Write the layout, and what does not change."""
-        self.traces, self._shown, restored, self._restored = {}, {}, self._restored, {}
+        self._begun, restored, self._restored = True, self._restored, {}
         writers, shown = _writers(trainer), _shown(trainer)
         if not writers:
             return
@@ -82,21 +97,13 @@ class ConvergenceBoard(Callback):
             write_layout(writer, layout)
             for prefix, scheduler in shown:
                 writer.add_text(f"{prefix}/policy", _about(scheduler), trainer.global_step)
-        self._show(trainer)
-
-    @override
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Show a decision that was just made."""
-        if self.traces:
-            self._show(trainer)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last figure, and the row of the run."""
         if not self.traces:
             return
+        self._show(trainer)
         from rl_lr.charts import write_row
 
         settings: dict[str, str | float] = {}

@@ -25,10 +25,12 @@ from rl_lr.policy import Policy
 pytestmark = [pytest.mark.filterwarnings(one) for one in QUIET]
 
 
-def fit(folder: Path, module: Module | None = None, policy: Any = "default", **settings: Any) -> None:
+def fit(
+    folder: Path, module: Module | None = None, policy: Any = "default", first: bool = False, **settings: Any
+) -> None:
     logger = TensorBoardLogger(folder, name="", version="")
-    board = ConvergenceBoard(**settings)
-    trainer(RLLearningRate(policy), board, logger=logger).fit(module or Module(), rows())
+    callbacks = [RLLearningRate(policy), ConvergenceBoard(**settings)]
+    trainer(*(callbacks[::-1] if first else callbacks), logger=logger).fit(module or Module(), rows())
 
 
 def test_the_layout_has_four_charts_and_every_tag_in_it_was_logged(tmp_path: Path) -> None:
@@ -43,8 +45,9 @@ def test_the_layout_has_four_charts_and_every_tag_in_it_was_logged(tmp_path: Pat
             assert all(any(re.search(pattern, tag) for tag in logged) for pattern in patterns)
 
 
-def test_every_decision_is_shown_once(tmp_path: Path) -> None:
-    fit(tmp_path)
+@pytest.mark.parametrize("first", [False, True])
+def test_every_decision_is_shown_once_whichever_callback_comes_first(tmp_path: Path, first: bool) -> None:
+    fit(tmp_path, first=first)
     events = logs(tmp_path)
     assert len({one.step for one in events.Scalars("convergence/rate")}) == 56
     assert len(events.Scalars("convergence/rate")) == 56
