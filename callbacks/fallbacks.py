@@ -39,7 +39,10 @@ class Fallbacks:
             if self._on_error == "raise":
                 raise
             scheduler.controller.step = made
-            scheduler.release()
+            try:
+                scheduler.release()
+            except ValueError:  # nobody knows which groups were taken away: those that are left keep their rates
+                scheduler.detach()
             reason = type(error).__name__
             self._counts[reason] = self._counts.get(reason, 0) + 1
             if scheduler not in self._released:

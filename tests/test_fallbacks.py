@@ -48,3 +48,17 @@ def test_if_it_is_to_raise_it_raises(part: str) -> None:
     callback = RLLearningRate(on_error="raise")
     with pytest.raises(ConnectionError, match="nobody is there"):
         trainer(callback, Break(callback, part), max_epochs=1).fit(Module(), rows())
+
+
+def test_when_groups_are_taken_away_those_that_are_left_keep_their_rates() -> None:
+    class Take(pl.Callback):
+        def on_train_batch_end(self, run: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 20:
+                del run.optimizers[0].param_groups[1]
+
+    module = Module(groups=True)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        trainer(RLLearningRate(), Take(), max_epochs=1).fit(module, rows())
+    assert sum("lost parameter groups" in str(one.message) for one in told) == 1
+    assert module.rates[25:] == [module.rates[25]] * 15
