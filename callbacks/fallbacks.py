@@ -41,7 +41,9 @@ class Fallbacks:
             scheduler.controller.step = made
             try:
                 scheduler.release()
-            except ValueError:  # nobody knows which groups were taken away: those that are left keep their rates
+            except (
+                ValueError
+            ):  # nobody knows which groups were taken away: those that are left keep their rates
                 scheduler.detach()
             reason = type(error).__name__
             self._counts[reason] = self._counts.get(reason, 0) + 1

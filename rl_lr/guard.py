@@ -149,20 +149,27 @@ class Guard:
         """Where the loss began: mean and spread of the first window; if that had few losses, of the first five.
 
         The middle one of five is no outlier, and from the second to the fourth it is about a standard deviation. If
-        they rose one after the other, the run was exploding, and only the first tells where it began.
+        they rose one after the other, the run was exploding, and only the first tells where it began. A loss whose
+        terms begin at zero, and count from some step on, begins there.
         """
-        few = self._last_few()
+        few, begun = self._last_few(), (signals.first_loss != 0.0) | (signals.first_spread != 0.0)
         ranked = few.sort(dim=1).values
         rising = (few.diff(dim=1) > 0.0).all(dim=1)
         middle = torch.where(rising, few[:, 0], ranked[:, _FEW_LOSSES // 2])
-        middle = torch.where(few.isfinite().all(dim=1), middle, math.nan)
+        told = few.isfinite().all(dim=1) & (begun | (few != 0.0).all(dim=1))
+        middle = torch.where(told, middle, math.nan)
         spread = torch.where(rising, 0.0, ranked[:, -2] - ranked[:, 1])
-        many = signals.first_length >= _FEW_LOSSES
+        many = (signals.first_length >= _FEW_LOSSES) & begun
         level = torch.where(many, signals.first_loss, middle)
         spread = torch.where(many, signals.first_spread, spread)
-        unknown, scale = self._level.isnan(), torch.maximum(level.abs(), _SPREADS * spread)
+        scale = torch.maximum(level.abs(), _SPREADS * spread)
+        unknown = self._level.isnan()
         self._scale = torch.where(unknown, scale, self._scale)
         self._level = torch.where(unknown, level, self._level)
+        before = (unknown & ~begun)[:, None]
+        self._lowest = torch.where(before[:, 0], math.nan, self._lowest)
+        self._recent = torch.where(before, math.nan, self._recent)
+        self._spreads = torch.where(before, math.nan, self._spreads)
 
     def _last_few(self) -> Tensor:
         """The last losses, ``[runs, 5]``: infinite for one that is none, minus infinity where there was none yet."""

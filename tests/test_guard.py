@@ -139,3 +139,12 @@ def test_a_state_goes_on_where_it_was() -> None:
     resumed.signals.load_state_dict(whole.signals.state_dict())
     for loss in (0.7, 0.1, 5.0, float("nan"), 0.1):
         assert whole.window(loss) == resumed.window(loss)
+
+
+@pytest.mark.parametrize("steps", [2, 20])
+def test_a_loss_that_is_zero_at_first_begins_where_its_terms_count(steps: int) -> None:
+    run = Watched()
+    for loss in [0.0] * 5 + [1.0] * 10:
+        assert not run.window(loss, steps)[0]
+    assert run.guard.feel(3.0)
+    assert not run.guard.feel(5.0)
