@@ -41,9 +41,7 @@ class Fallbacks:
             scheduler.controller.step = made
             try:
                 scheduler.release()
-            except (
-                ValueError
-            ):  # nobody knows which groups were taken away: those that are left keep their rates
+            except ValueError:  # groups were taken away, nobody knows which: the others keep their rates
                 scheduler.detach()
             reason = type(error).__name__
             self._counts[reason] = self._counts.get(reason, 0) + 1

@@ -12,8 +12,8 @@ class Measuring:
 
     A layer that is frozen later stays where it was, with a gradient of zero; one that is thawed or added later comes
     after those that were there, where no coordinate is left for it. Where parameters are replaced by others, as by who
-    prunes or grows a layer, what there is now is measured in the order of the groups. Complex numbers are two real ones, and where an
-    optimizer maximizes, its gradient is that of what it minimizes.
+    prunes or grows a layer, what there is now is measured in the order of the groups. Complex numbers are two real ones,
+    and where an optimizer maximizes, its gradient is that of what it minimizes.
 
     Attributes:
         rows: sketches, one or one for each tensor.
