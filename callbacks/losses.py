@@ -14,7 +14,7 @@ from rl_lr.callbacks.choosing import Chosen, index_of, names
 
 _PACE = 0.9  # steps per batch below which a horizon that counted every batch is far off
 
-_SPARED = 10  # steps that may be missing beside that
+_SPARED = 10  # steps that may be missing beside that: a gradient scaler leaves out a few at first
 
 
 class Losses:
@@ -93,7 +93,6 @@ class Losses:
         """Warn once of an optimizer that makes fewer steps that count than its horizon was reckoned with."""
         reckoned, unit = self._reckoned()
         for index, made in self._counted.items():
-            # A gradient scaler leaves out a few at first.
             if made < _PACE * reckoned - _SPARED * self._automatic and not self._warned:
                 self._warned = True
                 name = names(self._trainer.optimizers)[index]
@@ -107,7 +106,7 @@ class Losses:
         trainer = self._trainer
         made = trainer.global_step - self._began
         if self._automatic:
-            return made, "steps of the Trainer, in others without a loss or a finite gradient"
+            return made, "steps of the Trainer (the others had no loss, or no finite gradient)"
         epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
         if (
             trainer.max_steps != -1

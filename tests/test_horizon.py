@@ -1,11 +1,14 @@
 """How long a fit is, where it is resumed or makes fewer steps than its batches tell."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import pytorch_lightning as pl
 import torch
-from fits import QUIET, Module, rows, trainer
+from fits import QUIET, Module, Overflowing, rows, trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
@@ -60,14 +63,23 @@ def test_a_fit_resumed_in_mid_epoch_keeps_its_horizon_and_its_bits(tmp_path: Pat
         assert torch.equal(module.network.weight, whole.network.weight)
 
 
+def scaling() -> list[Any]:
+    """Half precision on the CPU, whose scaler leaves out steps that overflow."""
+    return [pl.plugins.MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=256.0))]
+
+
 @pytest.mark.filterwarnings("ignore:SGD made a step in", "ignore:.*training_step. returned .None.")
-def test_a_fit_resumed_after_steps_that_did_not_count_keeps_its_horizon(tmp_path: Path) -> None:
-    whole = Skipping()
+@pytest.mark.parametrize(("build", "plugins"), [(Skipping, list), (partial(Overflowing, False), scaling)])
+def test_a_fit_resumed_after_steps_that_did_not_count_keeps_its_horizon(
+    tmp_path: Path, build: Callable[[], Module], plugins: Callable[[], list[Any]]
+) -> None:
+    whole = build()
     saved = ModelCheckpoint(tmp_path, every_n_epochs=1, save_top_k=-1)
-    trainer(RLLearningRate(), saved, enable_checkpointing=True, max_epochs=3).fit(whole, rows())
-    module = Skipping()
+    settings = {"max_epochs": 3, "enable_checkpointing": True}
+    trainer(RLLearningRate(), saved, plugins=plugins(), **settings).fit(whole, rows())
+    module = build()
     path = next(tmp_path.glob("epoch=0-*.ckpt"))
-    trainer(RLLearningRate(), max_epochs=3).fit(module, rows(), ckpt_path=path)
+    trainer(RLLearningRate(), plugins=plugins(), max_epochs=3).fit(module, rows(), ckpt_path=path)
     assert module.rates == whole.rates[40:]
     assert torch.equal(module.network.weight, whole.network.weight)
 
