@@ -8,13 +8,17 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
+HANGS_AFTER = 1800
+"""Seconds after which a cell is taken to hang. It says nothing of speed: the longest cell takes minutes on two
+free cores, and shares them with other tests here, so five minutes were too few on a slow machine."""
+
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 def run(name: str, folder: Path) -> tuple[list[str], int]:
     """Run a notebook in a folder of its own: the lines that it prints, and the number of its pictures."""
     notebook = nbformat.read(NOTEBOOKS / name, as_version=4)  # type: ignore[no-untyped-call]
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}}).execute()
+    NotebookClient(notebook, timeout=HANGS_AFTER, resources={"metadata": {"path": folder}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     lines = "".join(output.get("text", "") for output in outputs).splitlines()
     return lines, sum("image/png" in output.get("data", {}) for output in outputs)
