@@ -45,6 +45,7 @@ def how_it_was_trained(facts: dict[str, Any], sha256: str) -> str:
 {facts.get("minutes", "?")} minutes. Tasks: {facts.get("tasks", "unknown")}.
 Command `{facts.get("command", "unknown")}`, commit `{facts.get("commit") or "unknown"}`.
 Versions: {", ".join(f"{name} {number}" for name, number in facts.get("versions", {}).items())}.
+Processor: {facts.get("processor", "unknown")}.
 Checksum: `{sha256}`.
 
 {settings}"""

@@ -1,6 +1,7 @@
 """Where a result comes from."""
 
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -33,9 +34,12 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES}
 
 
-def instructions() -> str:
-    """The vector instructions that torch's kernels use here: others round differently."""
-    return str(torch.backends.cpu.get_cpu_capability())
+def processor() -> str:
+    """The processor's name, and the vector instructions that torch's kernels use on it: another kind rounds differently."""
+    listed = Path("/proc/cpuinfo")  # Linux has the name there, which Python does not look up
+    named = re.search(r"model name\s*: (.+)", listed.read_text()) if listed.is_file() else None
+    name = named.group(1) if named else platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def machine() -> str:

@@ -13,7 +13,7 @@ from rl_lr.course import Beginning, Course
 from rl_lr.episodes import Plan
 from rl_lr.policy import Policy
 from rl_lr.policy_files import write_atomically
-from rl_lr.provenance import command, commit, instructions, versions
+from rl_lr.provenance import command, commit, processor, versions
 from rl_lr.resume import STATE_FILE, Progress, check_same, checkpoint, load
 from rl_lr.starting import starting_point
 from rl_lr.tasks import Family, Fit, Task, name_of, resolve
@@ -144,5 +144,5 @@ def _origin(begun: Progress[TrainConfig]) -> dict[str, Any]:
         "tasks": BUILT_IN_TASKS if begun.tasks in ([], [BUILT_IN]) else begun.tasks,
         "settings": asdict(begun.config),
         "versions": versions(),
-        "instructions": instructions(),
+        "processor": processor(),
     }

@@ -77,6 +77,7 @@ def test_training_exports_the_best_policy_its_card_its_curves_and_checkpoints(tm
     card = (tmp_path / "README.md").read_text()
     assert policy.sha256 in card
     assert "LearnedOptimizer" in card
+    assert f"Processor: {policy.provenance['processor']}." in card
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [one.step for one in events.Scalars("validation/loss")] == [1, 2, 3, 4]
     assert json.dumps(policy.provenance)

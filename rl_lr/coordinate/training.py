@@ -20,7 +20,7 @@ from rl_lr.coordinate.tasks import quadratics
 from rl_lr.coordinate.unroll import Runs, check_twice_differentiable
 from rl_lr.engine import Engine
 from rl_lr.policy_files import PolicyFileError, write_atomically
-from rl_lr.provenance import command, commit, versions
+from rl_lr.provenance import command, commit, processor, versions
 from rl_lr.resume import Progress, check_same, checkpoint, load_unrolled, save
 from rl_lr.tasks import Family, Fit, Task, name_of, resolve
 from rl_lr.tasks.check import check_deterministic
@@ -30,7 +30,7 @@ Report = Callable[[int, Figures], None]
 """Told the number of iterations done and the latest figures, after each one."""
 
 _DRAWING, _VALIDATION = 2, 3  # streams of seeds, beside those of the learner
-_ORIGIN = ("agent", "command", "commit", "tasks", "settings", "versions")
+_ORIGIN = ("agent", "command", "commit", "tasks", "settings", "versions", "processor")
 _DEFAULT_TASK = "the paper's quadratics"
 _LOST = 1e9  # what a network is measured as that blows up its runs
 
@@ -189,9 +189,10 @@ def _origin(begun: Progress[UnrollConfig], out: Path) -> dict[str, Any]:
     last = checkpoint(out, begun.iterations)
     if begun.iterations and last.is_dir():
         known = CoordinatePolicy.load(last).provenance
-        return {name: known[name] for name in _ORIGIN}
-    values = ("unrolled runs, truncated back-propagation", command(), commit(), begun.tasks or _DEFAULT_TASK)
-    return dict(zip(_ORIGIN, (*values, asdict(begun.config), versions()), strict=True))
+        return {name: known[name] for name in _ORIGIN if name in known}
+    made = ("unrolled runs, truncated back-propagation", command(), commit())
+    of = (begun.tasks or _DEFAULT_TASK, asdict(begun.config), versions(), processor())
+    return dict(zip(_ORIGIN, (*made, *of), strict=True))
 
 
 def _progress(config: UnrollConfig, done: int, minutes: float, measured: Figures) -> dict[str, Any]:
