@@ -39,13 +39,17 @@ dimensionless signals; on networks unlike its training tasks it may settle on a 
 
 def how_it_was_trained(facts: dict[str, Any], sha256: str) -> str:
     """The section of a card on a policy's origin, from its provenance and checksum."""
-    settings = "\n".join(f"- `{name}`: {value}" for name, value in facts.get("settings", {}).items())
+    chosen = facts.get("settings", {})
+    settings = "\n".join(f"- `{name}`: {value}" for name, value in chosen.items())
+    others = "Any x86-64 processor with AVX2 makes the same policy"
+    if not chosen.get("portable"):
+        others = "Another kind rounds differently and may make another policy"
     return f"""## How it was trained
 {facts.get("agent", "unknown agent")}, {facts.get("runs", "?")} runs in {facts.get("iterations", "?")} iterations,
 {facts.get("minutes", "?")} minutes. Tasks: {facts.get("tasks", "unknown")}.
 Command `{facts.get("command", "unknown")}`, commit `{facts.get("commit") or "unknown"}`.
 Versions: {", ".join(f"{name} {number}" for name, number in facts.get("versions", {}).items())}.
-Processor: {facts.get("processor", "unknown")}.
+Processor: {facts.get("processor", "unknown")}. {others}.
 Checksum: `{sha256}`.
 
 {settings}"""

@@ -190,6 +190,9 @@ class TrainConfig:
     to the end; the policy is then best used with ``average=True``. Fits are paid for their last ones."""
     seed: int = 0
     """Of tasks, runs, network and exploration."""
+    portable: bool = False
+    """Whether the same policy is to come out on any x86-64 processor with AVX2: torch then keeps to kernels that round
+    alike on all of them (``rl_lr.process.compute_portably``), which are slower on large matrices."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the policy's hidden layers; those of the policy that the training begins from, if any."""
     validate_every: int = 10

@@ -49,6 +49,8 @@ class Plan:
     """Of everything drawn."""
     averaged: bool = False
     """Whether the result of a run is the average of its weights; that of a fit never is."""
+    portable: bool = False
+    """Whether whoever plays it computes as any x86-64 processor with AVX2."""
 
     def group(self, *place: int) -> tuple[Draw, np.random.Generator]:
         """The group that belongs to a place in the training, and the generator that drew it."""

@@ -13,6 +13,7 @@ from rl_lr.course import Beginning, Course
 from rl_lr.episodes import Plan
 from rl_lr.policy import Policy
 from rl_lr.policy_files import write_atomically
+from rl_lr.process import compute_portably
 from rl_lr.provenance import command, commit, processor, versions
 from rl_lr.resume import STATE_FILE, Progress, check_same, checkpoint, load
 from rl_lr.starting import starting_point
@@ -64,7 +65,7 @@ def train(
     Raises:
         ValueError: if there is no task, or one that breaks its promises (:mod:`rl_lr.tasks.check`) or cannot be sent
             to the workers; if the folder holds a training that is not to be resumed, if there is nothing to resume, or
-            something else than that.
+            something else than that; if it is to be portable, and this process cannot be.
         TypeError: if ``tasks`` is no list, or a family gives something else than a task.
     """
     out, workers = Path(out), workers or Local()
@@ -72,6 +73,8 @@ def train(
         raise TypeError(f"tasks is {name_of(tasks)!r}: pass a list, also of one task.")
     begun = _begin(out, tasks, config, resume, start)
     config = begun.progress.config
+    if config.portable:
+        compute_portably()
     tasks = (begun.progress.tasks or None) if resume and not tasks else tasks
     try:
         families = _families(tasks)
@@ -80,7 +83,13 @@ def train(
             raise
         raise ValueError(f"{error} The training was begun with it: pass the same tasks again.") from error
     plan = Plan(
-        families, config.draw, config.control, config.group_size, config.seed, averaged=config.averaged
+        families,
+        config.draw,
+        config.control,
+        config.group_size,
+        config.seed,
+        averaged=config.averaged,
+        portable=config.portable,
     )
     for family, _ in families if tasks else ():
         check_trainable(family)

@@ -10,7 +10,7 @@ from typing import Any
 import cloudpickle
 
 from rl_lr.episodes import Plan
-from rl_lr.process import dedicate_process
+from rl_lr.process import compute_portably, dedicate_process
 from rl_lr.tasks import name_of
 
 
@@ -49,10 +49,13 @@ def pack_order(function: Callable[..., Any], order: object) -> bytes:
 def carry_out(plan: bytes, parcel: bytes) -> bytes:
     """In the worker: carry out an order, and pack the reply."""
     dedicate_process()
+    opened = _unpack(plan)
+    if opened.portable:
+        compute_portably()
     function, order = pickle.loads(parcel)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        result = function(_unpack(plan), order)
+        result = function(opened, order)
     return pickle.dumps(Reply(result, tuple(str(one.message) for one in caught)))
 
 
