@@ -24,10 +24,11 @@ from rl_lr.resume import STATE_FILE, load, save
 from rl_lr.tasks.families import quadratic
 
 FOUR = replace(TINY, iterations=4, validate_every=2, validation_groups=2)
+PAIR = replace(TINY, members=2, iterations=2)
 TRAIN = [sys.executable, "-c", "from rl_lr.cli import main; main()", "train"]
 WORDS = [
     "--settings.members=1",
-    "--settings.iterations=8",
+    "--settings.iterations=5",
     "--settings.groups=1",
     "--settings.group_size=8",
     "--settings.ppo.minibatch=224",
@@ -62,13 +63,16 @@ def test_a_stopped_training_ends_with_the_same_bits_and_curves(
         assert curve(tmp_path / "parts", tag) == curve(tmp_path / "whole", tag)
 
 
+@pytest.fixture(scope="module")
+def two_members(tmp_path_factory: pytest.TempPathFactory) -> Policy:
+    return rl_lr.train(tmp_path_factory.mktemp("whole"), [quadratic], PAIR)
+
+
 @pytest.mark.parametrize("done", [1, 2, 3])
-def test_members_go_on_wherever_they_were_stopped(tmp_path: Path, done: int) -> None:
-    config = replace(TINY, members=2, iterations=2)
-    whole = rl_lr.train(tmp_path / "whole", [quadratic], config)
-    stopped_after(tmp_path / "parts", done, config)
+def test_members_go_on_wherever_they_were_stopped(tmp_path: Path, two_members: Policy, done: int) -> None:
+    stopped_after(tmp_path / "parts", done, PAIR)
     resumed = rl_lr.train(tmp_path / "parts", [quadratic], resume=True)
-    assert_same_weights(whole, resumed)
+    assert_same_weights(two_members, resumed)
     assert [step for step, _ in curve(tmp_path / "parts", "rollout/return")] == [1, 2, 3, 4]
 
 
@@ -82,11 +86,24 @@ def test_what_a_crash_left_of_an_unfinished_iteration_is_hidden(tmp_path: Path) 
     assert (tmp_path / STATE_FILE).read_bytes() != older
 
 
+def end(words: list[str]) -> None:
+    ended = subprocess.run([*TRAIN, *words], check=False, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Policy:
+    folder = tmp_path_factory.mktemp("whole")
+    end(["--out", str(folder), "--task", '["digits-linear"]', *WORDS])
+    return Policy.load(folder)
+
+
 @pytest.mark.parametrize("engine", ["local", "processes"])
-def test_a_training_killed_again_and_again_ends_with_the_same_bits(tmp_path: Path, engine: str) -> None:
-    task, where = ["--task", '["digits-linear"]', *WORDS], ["--engine", engine]
-    state, delays = tmp_path / "killed" / STATE_FILE, [0.0, 0.05, 0.15, 0.4, 0.8]
-    words = ["--out", str(tmp_path / "killed"), *task]
+def test_a_training_killed_again_and_again_ends_with_the_same_bits(
+    tmp_path: Path, whole: Policy, engine: str
+) -> None:
+    state, delays, where = tmp_path / "killed" / STATE_FILE, [0.0, 0.1, 0.6], ["--engine", engine]
+    words = ["--out", str(tmp_path / "killed"), "--task", '["digits-linear"]', *WORDS]
     for delay in delays:
         before = last_change(state)
         with subprocess.Popen([*TRAIN, *words, *where], stdout=subprocess.DEVNULL) as run:
@@ -95,12 +112,10 @@ def test_a_training_killed_again_and_again_ends_with_the_same_bits(tmp_path: Pat
             time.sleep(delay)
             run.send_signal(signal.SIGKILL)
         words = ["--resume", str(tmp_path / "killed")]
-    for last in (words, ["--out", str(tmp_path / "whole"), *task]):
-        ended = subprocess.run([*TRAIN, *last], check=False, capture_output=True, text=True)
-        assert ended.returncode == 0, ended.stderr
-    assert_same_weights(Policy.load(tmp_path / "killed"), Policy.load(tmp_path / "whole"))
+    end(words)
+    assert_same_weights(Policy.load(tmp_path / "killed"), whole)
     steps = [step for step, _ in curve(tmp_path / "killed", "rollout/return")]
-    assert steps == list(range(1, 9))
+    assert steps == list(range(1, 6))
 
 
 def last_change(path: Path) -> float:
