@@ -82,15 +82,7 @@ def train(
         if not resume:
             raise
         raise ValueError(f"{error} The training was begun with it: pass the same tasks again.") from error
-    plan = Plan(
-        families,
-        config.draw,
-        config.control,
-        config.group_size,
-        config.seed,
-        averaged=config.averaged,
-        portable=config.portable,
-    )
+    plan = _plan(families, config)
     for family, _ in families if tasks else ():
         check_trainable(family)
     with closing(workers):
@@ -141,6 +133,19 @@ def _families(tasks: "Sequence[str | Task | Fit | Family] | None") -> Weighted:
             "No task to train on: name at least one, or leave tasks out for the built-in families."
         )
     return families
+
+
+def _plan(families: Weighted, config: TrainConfig) -> Plan:
+    """What the episodes of such a training share."""
+    return Plan(
+        families,
+        config.draw,
+        config.control,
+        config.group_size,
+        config.seed,
+        averaged=config.averaged,
+        portable=config.portable,
+    )
 
 
 def _origin(begun: Progress[TrainConfig]) -> dict[str, Any]:

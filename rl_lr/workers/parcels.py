@@ -49,12 +49,12 @@ def pack_order(function: Callable[..., Any], order: object) -> bytes:
 def carry_out(plan: bytes, parcel: bytes) -> bytes:
     """In the worker: carry out an order, and pack the reply."""
     dedicate_process()
-    opened = _unpack(plan)
-    if opened.portable:
-        compute_portably()
     function, order = pickle.loads(parcel)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        opened = _unpack(plan)
+        if opened.portable:
+            compute_portably()
         result = function(opened, order)
     return pickle.dumps(Reply(result, tuple(str(one.message) for one in caught)))
 
