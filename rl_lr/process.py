@@ -41,17 +41,12 @@ def compute_portably() -> None:
     Raises:
         ValueError: if torch has computed already, or there is no such processor, or no MKL in torch.
     """
-    before = {name: os.environ.get(name) for name in PORTABLE}
+    before = {name: os.environ[name] for name in PORTABLE if name in os.environ}
     os.environ.update(PORTABLE)
     if torch.backends.cpu.get_cpu_capability() != "AVX2" or _mkl_branch() != _MKL_COMPATIBLE:
-        for (
-            name,
-            value,
-        ) in before.items():  # what is refused is not to hold for processes started later either
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in PORTABLE:  # what is refused is not to hold for processes started later either
+            del os.environ[name]
+        os.environ.update(before)
         wanted = " ".join(f"{name}={value}" for name, value in PORTABLE.items())
         raise ValueError(
             f"This process cannot compute portably: torch has computed already, or has no MKL, or there is no AVX2. Start "
