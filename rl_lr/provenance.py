@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -40,6 +41,11 @@ def processor() -> str:
     named = re.search(r"model name\s*: (.+)", listed.read_text()) if listed.is_file() else None
     name = named.group(1) if named else platform.processor() or platform.machine()
     return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def origin() -> dict[str, Any]:
+    """What makes a training again: its command, commit, versions and processor."""
+    return {"command": command(), "commit": commit(), "versions": versions(), "processor": processor()}
 
 
 def machine() -> str:

@@ -7,7 +7,7 @@ training ends with the same policy, bit for bit, as one that was never stopped.
 
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +17,7 @@ from rl_lr.config import ControlConfig, DQNConfig, DrawConfig, PPOConfig, StartC
 from rl_lr.coordinate.config import UnrollConfig
 from rl_lr.coordinate.network import NetworkSpec
 from rl_lr.policy_files import write_atomically
+from rl_lr.provenance import origin
 
 STATE_FILE = "training.pt"
 """Inside the folder of a training; tensors and plain types, loaded without running code."""
@@ -40,6 +41,8 @@ class Progress(Generic[Config]):
     """Time they took."""
     start: str = ""
     """Checksum of the policy that it began from; empty for none."""
+    origin: dict[str, Any] = field(default_factory=origin)
+    """Where it began: command, commit, versions and processor."""
 
 
 def save(out: Path, progress: Progress[Config], agent: dict[str, Any]) -> None:

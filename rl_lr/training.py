@@ -14,7 +14,6 @@ from rl_lr.episodes import Plan
 from rl_lr.policy import Policy
 from rl_lr.policy_files import write_atomically
 from rl_lr.process import compute_portably
-from rl_lr.provenance import command, commit, processor, versions
 from rl_lr.resume import STATE_FILE, Progress, check_same, checkpoint, load
 from rl_lr.starting import starting_point
 from rl_lr.tasks import Family, Fit, Task, name_of, resolve
@@ -153,10 +152,7 @@ def _origin(begun: Progress[TrainConfig]) -> dict[str, Any]:
     return {
         "agent": f"{begun.config.agent.upper()} (stable-baselines3)",
         "start": begun.start,
-        "command": command(),
-        "commit": commit(),
         "tasks": BUILT_IN_TASKS if begun.tasks in ([], [BUILT_IN]) else begun.tasks,
         "settings": asdict(begun.config),
-        "versions": versions(),
-        "processor": processor(),
+        **begun.origin,
     }

@@ -137,6 +137,7 @@ def test_the_command_trains_and_goes_on_without_being_told_what_it_was(
     assert policy.provenance["command"].startswith("rl-lr train --agent=unroll")
     run(monkeypatch, "train", "--resume", str(out))
     assert_same(policy, CoordinatePolicy.load(out))
+    assert CoordinatePolicy.load(out).provenance["command"] == policy.provenance["command"]
     assert f"rl-lr board {out}" in capsys.readouterr().out
 
 

@@ -113,7 +113,11 @@ def test_a_training_killed_again_and_again_ends_with_the_same_bits(
             run.send_signal(signal.SIGKILL)
         words = ["--resume", str(tmp_path / "killed")]
     end(words)
-    assert_same_weights(Policy.load(tmp_path / "killed"), whole)
+    killed = Policy.load(tmp_path / "killed")
+    assert_same_weights(killed, whole)
+    assert (
+        f"--out {tmp_path / 'killed'}" in killed.provenance["command"]
+    )  # not --resume, which makes nothing again
     steps = [step for step, _ in curve(tmp_path / "killed", "rollout/return")]
     assert steps == list(range(1, 6))
 

@@ -20,7 +20,6 @@ from rl_lr.coordinate.tasks import quadratics
 from rl_lr.coordinate.unroll import Runs, check_twice_differentiable
 from rl_lr.engine import Engine
 from rl_lr.policy_files import PolicyFileError, write_atomically
-from rl_lr.provenance import command, commit, processor, versions
 from rl_lr.resume import Progress, check_same, checkpoint, load_unrolled, save
 from rl_lr.tasks import Family, Fit, Task, name_of, resolve
 from rl_lr.tasks.check import check_deterministic
@@ -30,7 +29,6 @@ Report = Callable[[int, Figures], None]
 """Told the number of iterations done and the latest figures, after each one."""
 
 _DRAWING, _VALIDATION = 2, 3  # streams of seeds, beside those of the learner
-_ORIGIN = ("agent", "command", "commit", "tasks", "settings", "versions", "processor")
 _DEFAULT_TASK = "the paper's quadratics"
 _LOST = 1e9  # what a network is measured as that blows up its runs
 
@@ -74,7 +72,7 @@ def train(
     _check(families, config)
     out.mkdir(parents=True, exist_ok=True)
     each, done, curves = config.iterations, begun.iterations, Curves(config, out, begun.iterations)
-    clock, origin = time.monotonic() - 60 * begun.minutes, _origin(begun, out)
+    clock, origin = time.monotonic() - 60 * begun.minutes, _origin(begun)
     learner = Learner(config, max(0, done - 1) // each)
     if state is not None:
         learner.load_state_dict(state)
@@ -184,15 +182,14 @@ def _names(tasks: "Sequence[str | Task | Family] | None") -> list[str]:
     return [name_of(task) for task in tasks or ()]
 
 
-def _origin(begun: Progress[UnrollConfig], out: Path) -> dict[str, Any]:
-    """What is known of a policy before its training begins; of one that is taken up again, what was known then."""
-    last = checkpoint(out, begun.iterations)
-    if begun.iterations and last.is_dir():
-        known = CoordinatePolicy.load(last).provenance
-        return {name: known[name] for name in _ORIGIN if name in known}
-    made = ("unrolled runs, truncated back-propagation", command(), commit())
-    of = (begun.tasks or _DEFAULT_TASK, asdict(begun.config), versions(), processor())
-    return dict(zip(_ORIGIN, (*made, *of), strict=True))
+def _origin(begun: Progress[UnrollConfig]) -> dict[str, Any]:
+    """What is known of a policy before its training begins."""
+    return {
+        "agent": "unrolled runs, truncated back-propagation",
+        "tasks": begun.tasks or _DEFAULT_TASK,
+        "settings": asdict(begun.config),
+        **begun.origin,
+    }
 
 
 def _progress(config: UnrollConfig, done: int, minutes: float, measured: Figures) -> dict[str, Any]:
