@@ -17,7 +17,7 @@ demo: $(INSTALLED)
 
 test: lint types
 	$(BIN)/pytest --doctest-modules --pyargs rl_lr
-	$(BIN)/pytest -n 2 --dist loadfile --compatibility=.compatibility.md
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --compatibility=.compatibility.md
 	diff docs/compatibility.md .compatibility.md
 
 # These pages as a site, in site/index.html. The tests build it too.

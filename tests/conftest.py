@@ -25,6 +25,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", type=Path, help="write test_browser.py's screenshots to this folder")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest first, or one core waits for the other at the end."""
+    longest = ("test_notebooks.py", "test_resume.py", "test_workers.py")
+    items.sort(key=lambda item: item.path.name not in longest)
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     random.seed(0)
