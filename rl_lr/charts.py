@@ -1,10 +1,12 @@
-"""What TensorBoard's pages of custom scalars and of hparams show.
+"""What TensorBoard's pages of custom scalars and of hparams show, and the order in which it reads.
 
 Of the charts of a category those with bands come last, and in the wrong order: have one at most.
 """
 
 import re
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -48,6 +50,21 @@ def write_row(
     for name, value in metrics.items():
         if value is not None:
             writer.add_scalar(name, value, step)
+
+
+def writer_after(folder: Path, done: int) -> SummaryWriter:
+    """A writer that goes on after step ``done``; what else was logged in its folder from then on is hidden.
+
+    TensorBoard reads the files of a folder in the order of their names. These begin with the second in which each was
+    opened, and go on with numbers that are no order ("10" is before "9"): so it waits until that second is a new one.
+
+    Args:
+        folder: what is logged to; made if missing.
+        done: steps that stay; with 0 nothing is hidden.
+    """
+    while any(folder.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
+        time.sleep(0.05)
+    return SummaryWriter(str(folder), purge_step=done + 1 if done else None)
 
 
 def hide_after(writer: SummaryWriter, step: int) -> None:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from event_files import layout_of, logs
 from small_training import TINY
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rl_lr
 from rl_lr.agents.actions import actions_by_base_rate, draw_actions
+from rl_lr.charts import writer_after
 from rl_lr.episodes import Episode
 from rl_lr.tasks.families import quadratic
 
@@ -68,3 +70,14 @@ def test_the_picture_of_actions_shows_each_third_that_has_runs() -> None:
     assert means["lowest"] == pytest.approx(np.full(56, 0.1))
     assert means["highest"] == pytest.approx(np.full(56, 0.2))
     assert "middle" not in means
+
+
+def test_curves_that_go_on_within_the_second_are_read_in_their_order(tmp_path: Path) -> None:
+    for done in range(3):  # the writers' numbers, which follow the second, need not rise: "10" is before "9"
+        with writer_after(tmp_path, done) as writer:
+            writer.add_scalar("loss", float(done), done + 1)
+            writer.add_scalar("loss", -1.0, done + 2)  # hidden by the next
+    seconds = [int(file.name.split(".")[3]) for file in tmp_path.iterdir()]
+    assert len(set(seconds)) == 3
+    events = EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
+    assert [(one.step, one.value) for one in events] == [(1, 0.0), (2, 1.0), (3, 2.0), (4, -1.0)]

@@ -11,7 +11,7 @@ from stable_baselines3.common.logger import Figure, Logger, TensorBoardOutputFor
 from torch.utils.tensorboard import SummaryWriter
 
 from rl_lr.agents.actions import draw_actions
-from rl_lr.charts import Layout, bands, lines, write_layout
+from rl_lr.charts import Layout, bands, lines, write_layout, writer_after
 from rl_lr.config import TrainConfig
 from rl_lr.episodes import Episode
 from rl_lr.reward import score
@@ -36,9 +36,9 @@ class Curves:
     """
 
     def __init__(self, config: TrainConfig, out: Path, done: int) -> None:
-        self._config, folder = config, str(out / "tensorboard")
-        output = _Output(folder, purge_step=done + 1 if done else None)
-        self.logger = Logger(folder, [output])
+        self._config, folder = config, out / "tensorboard"
+        output = _Output(writer_after(folder, done))
+        self.logger = Logger(str(folder), [output])
         if not done:
             settings = json.dumps(asdict(config), indent=2)
             write_layout(output.writer, _layout(config))
@@ -60,10 +60,10 @@ class Curves:
 
 
 class _Output(TensorBoardOutputFormat):
-    """SB3's TensorBoard output; what was written from ``purge_step`` on is hidden."""
+    """SB3's TensorBoard output, by a writer of ours."""
 
-    def __init__(self, folder: str, purge_step: int | None) -> None:
-        self.writer = SummaryWriter(folder, purge_step=purge_step)
+    def __init__(self, writer: SummaryWriter) -> None:
+        self.writer = writer
         self._is_closed = False
 
 

@@ -18,11 +18,9 @@ class Curves:
     """
 
     def __init__(self, config: UnrollConfig, out: Path, done: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from rl_lr.charts import lines, write_layout, writer_after
 
-        from rl_lr.charts import lines, write_layout
-
-        self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=done + 1 if done else None)
+        self._writer = writer_after(out / "tensorboard", done)
         if not done:
             results = lines("loss at the end over that at the start", "validation/loss", "train/end")
             learning = [

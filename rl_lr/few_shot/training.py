@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
+from rl_lr.charts import writer_after
 from rl_lr.few_shot.config import FewShotConfig
 from rl_lr.few_shot.dataset import Split
 from rl_lr.few_shot.episodes import Episodes, draw_episodes
@@ -90,8 +90,7 @@ def train(module: nn.Module, plan: Plan, config: FewShotConfig, folder: Path, re
     kept.load(path)
     report(plan.name, kept.done, plan.iterations, kept.score)
     if kept.done < plan.iterations:
-        purge = kept.done + 1 if kept.done else None
-        with SummaryWriter(str(folder / "tensorboard" / plan.name), purge_step=purge) as curves:
+        with writer_after(folder / "tensorboard" / plan.name, kept.done) as curves:
             if not kept.done:
                 kept.look(plan.score())
             while kept.done < plan.iterations:
