@@ -58,6 +58,7 @@ def results_page(
 {_LUCK if comparison.carried_over else ""}- Base rates ×0.01 to ×100 around one usual rate per optimizer. Regret: nats of the floored training loss on a
   fixed sample above the reference, below zero is better than it. Normalised regret: 0 is the reference, 1 the
   initial loss. "Reached at": share of the horizon until the reference's final loss, looked at fourteen times.
+- Cosine, linear and WSD come behind the exponential warm-up that ours has: they are what remains of it without a policy.
 - Intervals: 95 % bootstrap over workloads, of the mean of the middle half.
 
 ## What it should reach
