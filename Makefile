@@ -28,7 +28,7 @@ docs: $(INSTALLED)
 trace: $(INSTALLED)
 	$(BIN)/python docs/trace.py
 
-# What each signal is worth to the policy, on docs/how-it-decides.md (33 tasks took half an hour of two cores); needed then too.
+# What each signal is worth to the policy, on docs/how-it-decides.md (45 tasks took 41 minutes of two cores); needed then too.
 ablation: $(INSTALLED)
 	$(BIN)/python docs/ablation.py
 

@@ -41,7 +41,7 @@ def how_it_was_trained(facts: dict[str, Any], sha256: str) -> str:
     """The section of a card on a policy's origin, from its provenance and checksum."""
     chosen = facts.get("settings", {})
     settings = "\n".join(f"- `{name}`: {value}" for name, value in chosen.items())
-    others = "Any x86-64 processor with AVX2 makes the same policy"
+    others = "Its kernels are meant to round alike on any x86-64 processor with AVX2"
     if not chosen.get("portable"):
         others = "Another kind rounds differently and may make another policy"
     return f"""## How it was trained
