@@ -67,10 +67,12 @@ class FitUnderWay:
         env: says what is fitted, and how.
         seed: of the global random generators of this fit.
         factor: multiplies the rates of ``configure_optimizers``.
+        at_rest: training loss of the initial weights by seed, as far as fits of the same have measured it; what this
+            one measures is added.
     """
 
-    def __init__(self, env: "LightningFit", seed: int, factor: float) -> None:
-        self._env, self._factor = env, factor
+    def __init__(self, env: "LightningFit", seed: int, factor: float, at_rest: dict[int, Tensor]) -> None:
+        self._env, self._seed, self._factor, self._known = env, seed, factor, at_rest
         self.over, self.horizon, self.lr = False, 0, math.nan
         unknown = torch.tensor(math.nan, dtype=torch.float64)
         self.first_loss = self.window_loss = self.initial_loss = self.final_loss = unknown
@@ -116,8 +118,10 @@ class FitUnderWay:
         settings = _QUIET | copy.deepcopy(env.trainer_kwargs)
         own = settings.pop("callbacks", None) or []
         if env.monitor is None:
-            with kept():
-                self.first_loss = self._at_rest(settings)
+            if self._seed not in self._known:
+                with kept():
+                    self._known[self._seed] = self._at_rest(settings)
+            self.first_loss = self._known[self._seed]
         module, data = self._built()
 
         def stop_and_ask(signals: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rl_lr.config import ControlConfig
 from rl_lr.envs.fit_group import FitGroup
@@ -88,6 +89,7 @@ class LightningFit(gym.Env[Array, Array]):
         )
         self.name = name or str(getattr(module_factory, "__name__", type(module_factory).__name__))
         self._fit: FitUnderWay | None = None
+        self._at_rest: dict[int, Tensor] | None = None
         self._horizon: int | None = None
 
     def reset(
@@ -102,7 +104,8 @@ class LightningFit(gym.Env[Array, Array]):
             "seed": int(self.np_random.integers(2**31)),
             "factor": math.exp(math.log(self.misfactor) * self.np_random.uniform(-1.0, 1.0)),
         } | (options or {})
-        self._fit = FitUnderWay(self, drawn["seed"], drawn["factor"])
+        at_rest = {} if self._at_rest is None else self._at_rest
+        self._fit = FitUnderWay(self, drawn["seed"], drawn["factor"], at_rest)
         observation = self._fit.begin()
         self._score = score(torch.ones(()), torch.ones(()))
         return observation.numpy(), drawn
@@ -140,6 +143,9 @@ class LightningFit(gym.Env[Array, Array]):
     def begin(self, drawn: Draw, control: ControlConfig) -> FitGroup:
         """The fits of a draw, before their first decision."""
         fits = [self._another(drawn.schedule, control) for _ in drawn.seeds]
+        at_rest: dict[int, Tensor] = {}  # the same from every base rate, and as dear as a tenth of a fit
+        for fit in fits:
+            fit._at_rest = at_rest
         return FitGroup(fits, drawn.seeds, drawn.base_lrs)
 
     def _another(self, base_schedule: BaseSchedule, control: ControlConfig) -> "LightningFit":

@@ -2,6 +2,8 @@ import gc
 import threading
 import time
 import traceback
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from rl_lr import Policy, train
 from rl_lr.callbacks import RLLearningRate
-from rl_lr.config import DrawConfig, TrainConfig
+from rl_lr.config import ControlConfig, DrawConfig, TrainConfig
 from rl_lr.envs import LearningRateEnv, LightningFit
 from rl_lr.groups import begin
 from rl_lr.randomness import seed_all
@@ -174,6 +176,25 @@ def test_what_a_run_begins_with_is_measured_on_many_rows_whatever_its_rate() -> 
     ]
     batches = list(rows())[:12]  # a tenth of the steps, of three epochs
     assert losses[0] == losses[1] == pytest.approx(np.mean([Module().loss(one).item() for one in batches]))
+
+
+def test_fits_of_a_group_and_seed_share_what_they_begin_with_and_measure_it_once() -> None:
+    built: list[Module] = []
+
+    def module() -> Module:
+        built.append(Module())
+        return built[-1]
+
+    fit = LightningFit(module, rows, EPOCHS)
+    control = replace(ControlConfig(), decisions=4, warmup_decisions=2)
+    with closing(fit.begin(Draw(fit, (0, 1, 0), (0.1, 1.0, 10.0), 120), control)) as group:
+        assert len(built) == 3 + 2  # a module for each fit, and one for each seed
+        while not group.done:
+            group.advance(torch.zeros(3))
+    alone = played(LightningFit(Module, rows, EPOCHS), Policy.keep(), seed=0, factor=0.1)[1]["initial_loss"]
+    assert (
+        group.initial_loss.tolist() == [alone] * 3
+    )  # Module's weights and rows are the same under all seeds
 
 
 def test_of_several_optimizers_one_is_chosen() -> None:
