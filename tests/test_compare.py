@@ -17,6 +17,7 @@ from rl_lr.compare.comparison import CARRIED_OVER
 from rl_lr.compare.controlled import FACTORS, Controlled
 from rl_lr.compare.figures import Cell, Reference, cell, duel, summary
 from rl_lr.compare.pilots import Blind, Replay, Rule, untrained
+from rl_lr.compare.plots import OURS, panels_of
 from rl_lr.compare.runs import Track
 from rl_lr.compare.store import Store
 from rl_lr.compare.suites import suite
@@ -229,6 +230,18 @@ def test_a_comparison_is_made_once_written_down_and_taken_up_again(tmp_path: Pat
     board = EventAccumulator(str(tmp_path / "tensorboard" / "rl-lr x0.01"))
     board.Reload()
     assert f"loss/{SMALL[0].name}" in board.Tags()["scalars"]
+
+
+def test_figures_draw_ours_beside_rivals_and_again_beside_other_policies() -> None:
+    panels = panels_of(["rl-lr", "rl-lr, each tensor", "blind policy", "cosine"])
+    assert [list(lines) for lines in panels.values()] == [
+        ["rl-lr", "blind policy", "cosine"],
+        ["rl-lr", "rl-lr, each tensor"],
+    ]
+    assert all(lines["rl-lr"]["color"] == OURS for lines in panels.values())
+    others = [style for lines in panels.values() for name, style in lines.items() if name != "rl-lr"]
+    assert OURS not in [style["color"] for style in others]
+    assert len(panels_of(["rl-lr", "cosine"])) == 1  # no panel for nothing
 
 
 def test_a_network_that_draws_noise_draws_the_same_whatever_ran_before(tmp_path: Path) -> None:

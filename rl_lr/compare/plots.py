@@ -1,6 +1,6 @@
 """Figures of a comparison, as PNG."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from rl_lr.compare.controlled import FACTORS
 OURS, GREY = "#c1272d", "#9a9a9a"
 OTHERS = ("C0", "C1", "C2", "black", "C4", "C5", "C6", "C7", "C8", "C9")
 """The usual colours less the red, which would be taken for ours."""
+POLICIES = "rl-lr"
+"""How the lines of policies and of their options begin."""
 LEAST = 1e-4
 """Normalised regrets below this share of the way down are drawn as it: a logarithm has no zero."""
 
@@ -32,34 +34,44 @@ def draw(comparison: Comparison, out: Path) -> list[Path]:
     return paths
 
 
-def _lines(comparison: Comparison) -> list[tuple[str, dict[str, object]]]:
-    """The lines by name with how they are drawn: ours on top, the others in colours of their own."""
-    names = list(comparison.cells)
-    styles: list[dict[str, object]] = [{"color": OURS, "lw": 2.6, "zorder": 5}]
-    for index in range(len(names) - 1):
+def panels_of(names: Iterable[str]) -> dict[str, dict[str, dict[str, object]]]:
+    """Titles of panels, their lines, and how these are drawn: ours on top of each, or nobody tells it from the others."""
+    ours, *others = names
+    own = [name for name in others if name.startswith(POLICIES)]
+    rest = [name for name in others if name not in own]
+    panels = {"controls, schedules and rivals": rest, "policies and options": own}
+    return {title: _styles(ours, beside) for title, beside in panels.items() if beside}
+
+
+def _styles(ours: str, others: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Ours bold, the others in colours of their own."""
+    styles: dict[str, dict[str, object]] = {ours: {"color": OURS, "lw": 2.6, "zorder": 5}}
+    for index, name in enumerate(others):
         around, color = divmod(index, len(OTHERS))
-        styles.append({"color": OTHERS[color], "lw": 1.1, "ls": ("-", "--", ":")[around % 3]})
-    return list(zip(names, styles, strict=True))
+        styles[name] = {"color": OTHERS[color], "lw": 1.1, "ls": ("-", "--", ":")[around % 3]}
+    return styles
 
 
 def _profile(comparison: Comparison) -> Figure:
     """Shares of runs: that had reached the reference by a time, and that ended within a regret."""
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for name, style in _lines(comparison):
-        cells = comparison.cells[name]
-        _share(left, [one.reached for one in cells], name, style)
-        _share(right, [max(one.normalised, LEAST) for one in cells], name, style)
-    left.set(
-        xlim=(0, 1),
-        xlabel="share τ of the horizon",
-        ylabel="runs that had reached the reference's final loss",
-    )
-    right.set(xscale="log", xlim=(LEAST, 1), xlabel="normalised regret τ", ylabel="runs that ended within τ")
-    for axes in (left, right):
-        axes.set_ylim(0, 1)
-        axes.grid(alpha=0.3)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside right center", fontsize=7, frameon=False)
+    panels = panels_of(comparison.cells)
+    figure = Figure(figsize=(11, 4.2 * len(panels)), layout="constrained")
+    for (left, right), (title, styles) in zip(
+        figure.subplots(len(panels), 2, squeeze=False), panels.items(), strict=True
+    ):
+        for name, style in styles.items():
+            cells = comparison.cells[name]
+            _share(left, [one.reached for one in cells], name, style)
+            _share(right, [max(one.normalised, LEAST) for one in cells], name, style)
+        left.set(xlim=(0, 1), xlabel="share τ of the horizon")
+        left.set_ylabel("runs that had reached the reference's final loss")
+        right.set(
+            xscale="log", xlim=(LEAST, 1), xlabel="normalised regret τ", ylabel="runs that ended within τ"
+        )
+        for axes in (left, right):
+            axes.set(ylim=(0, 1), title=title)
+            axes.grid(alpha=0.3)
+        right.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, frameon=False)
     return figure
 
 
@@ -73,21 +85,26 @@ def _share(axes: Axes, values: Sequence[float], name: str, style: dict[str, obje
 
 def _base_rate(comparison: Comparison) -> Figure:
     """Median normalised regret by how far off the base rate was."""
-    figure = Figure(figsize=(8.2, 4.6), layout="constrained")
-    axes = figure.subplots()
-    for name, style in _lines(comparison):
-        cells = comparison.cells[name]
-        if {one.factor for one in cells} != set(FACTORS):
-            continue
-        medians = [np.median([one.normalised for one in cells if one.factor == factor]) for factor in FACTORS]
-        axes.plot(FACTORS, np.maximum(medians, LEAST), marker="o", ms=3, label=name, **style)  # type: ignore[arg-type]
-    axes.axhline(0.01, color=GREY, lw=0.8, ls="--")
-    label = f"within 1 % of the best of {REFERENCE_RUNS} tuned runs"
-    axes.annotate(label, (FACTORS[-1], 0.0085), ha="right", va="top", fontsize=8, color=GREY)
-    axes.set(xscale="log", yscale="log", xlabel="base rate over a usual one")
-    axes.set_ylabel(f"median normalised regret (at least {LEAST:g})")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside right center", fontsize=8, frameon=False)
+    cells = {
+        name: found
+        for name, found in comparison.cells.items()
+        if {one.factor for one in found} == set(FACTORS)
+    }
+    panels = panels_of(cells)
+    figure = Figure(figsize=(5.5 * len(panels), 5.4), layout="constrained")
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False).flat
+    for axes, (title, styles) in zip(grid, panels.items(), strict=True):
+        for name, style in styles.items():
+            medians = [
+                np.median([one.normalised for one in cells[name] if one.factor == factor])
+                for factor in FACTORS
+            ]
+            axes.plot(FACTORS, np.maximum(medians, LEAST), marker="o", ms=3, label=name, **style)
+        axes.axhline(0.01, color=GREY, lw=0.8, ls="--", label=f"1 % above the best of {REFERENCE_RUNS}")
+        axes.set(xscale="log", yscale="log", xlabel="base rate over a usual one", title=title)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=8, frameon=False)
+    figure.axes[0].set_ylabel(f"median normalised regret (at least {LEAST:g})")
     return figure
 
 
