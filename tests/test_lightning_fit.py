@@ -192,9 +192,8 @@ def test_fits_of_a_group_and_seed_share_what_they_begin_with_and_measure_it_once
         while not group.done:
             group.advance(torch.zeros(3))
     alone = played(LightningFit(Module, rows, EPOCHS), Policy.keep(), seed=0, factor=0.1)[1]["initial_loss"]
-    assert (
-        group.initial_loss.tolist() == [alone] * 3
-    )  # Module's weights and rows are the same under all seeds
+    # Module's weights and rows are the same under all seeds.
+    assert group.initial_loss.tolist() == [alone] * 3
 
 
 def test_of_several_optimizers_one_is_chosen() -> None:
